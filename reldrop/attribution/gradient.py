@@ -1,0 +1,123 @@
+"""The default attribution: LRP of ReLU networks as a modified gradient, in one forward and one short backward pass."""
+
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reldrop.attribution import rules
+from reldrop.attribution.graph import Graph, evaluation_mode
+from reldrop.errors import ReldropError
+
+
+class GradientLRP:
+    """LRP with Epsilon (or ZPlus) behind a Flat stem; sums of residual branches are split in proportion.
+
+    Equals what zennit computes with `reldrop.attribution.canonizer.ResidualCanonizer`, without hooks, without
+    parameter gradients, and without a backward pass through the stem. The relevance of each image starts as 1 at its
+    target class, so an image's map sums to the conservation ratio: 1, up to what biases and epsilon absorb.
+
+    Args:
+        epsilon: of the Epsilon rule on convolutions and linear layers (with their batch norms), >= 0; 1e-3 in the
+            release.
+        middle: "epsilon", or "zplus" for the convolutions behind the stem.
+        stem: "flat" spreads the relevance of a stem neuron evenly over its receptive field; "epsilon" goes on to the
+            pixels.
+
+    Raises:
+        ReldropError: if a network holds something these rules do not cover (a gate, a layer norm, an unknown
+            activation).
+    """
+
+    conserves = True
+
+    def __init__(self, epsilon: float = 1e-3, middle: str = "epsilon", stem: str = "flat") -> None:
+        if not epsilon >= 0:
+            raise ReldropError(f"attribution.epsilon is {epsilon}; it must be 0 or greater")
+        if middle not in ("epsilon", "zplus"):
+            raise ReldropError(f"attribution.middle is {middle!r}; it must be 'epsilon' or 'zplus'")
+        if stem not in ("flat", "epsilon"):
+            raise ReldropError(f"attribution.stem is {stem!r}; it must be 'flat' or 'epsilon'")
+        self.epsilon, self.middle, self.stem = epsilon, middle, stem
+        self._graphs: WeakKeyDictionary[nn.Module, Graph] = WeakKeyDictionary()
+
+    def check(self, model: nn.Module, inputs: Tensor) -> None:
+        """Refuse `model` if its relevance would be wrong; `inputs` (1, C, H, W) serves to compare logits."""
+        self._graph(model, inputs)
+
+    def __call__(
+        self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return the relevance (B, H, W), float32 or finer, of `inputs` (B, C, H, W) for the classes `targets` (B,).
+
+        The model is only read: its parameters, gradients, buffers and training flags stay, whatever mode it is in.
+        Runs in the precision of the surrounding autocast. `generator` is not needed.
+        """
+        graph = self._graph(model, inputs)
+        dtype = _compute_dtype(inputs)
+        # Half precision has little room below 1: move the gradient up, and the relevance down again.
+        scale = 1024.0 if dtype == torch.float16 else 1.0
+        with torch.autocast(inputs.device.type, enabled=False):
+            x = inputs.detach().to(dtype)
+            if self.stem == "epsilon":
+                x.requires_grad_()
+            with torch.set_grad_enabled(self.stem == "epsilon"):
+                z = rules.damped(graph.run_stem(x), graph.stem_epsilon)
+            if self.stem == "flat":
+                z.requires_grad_()
+            with torch.enable_grad():
+                logits = graph.run_rest(z)
+            one_hot = torch.zeros_like(logits).scatter_(1, targets[:, None], scale)
+            source = z if self.stem == "flat" else x
+            (grad,) = torch.autograd.grad(logits, source, one_hot)
+            # Relevance starts as 1 = z * g at the target's logit z. The factor 1 / z of each image is applied last.
+            target_logit = logits.detach().gather(1, targets[:, None])[:, 0].to(_wide(dtype))
+            start = 1 / (scale * rules.stabilise(target_logit, graph.output_epsilon))
+            relevance = (source.detach() * grad).sum(1, dtype=_wide(dtype)) * start[:, None, None]
+            if self.stem == "flat":
+                relevance = _spread_evenly(relevance, graph.stem_layer, inputs.shape[-2:], graph.stabiliser)
+        return relevance
+
+    def _graph(self, model: nn.Module, inputs: Tensor) -> Graph:
+        graph = self._graphs.get(model)
+        if graph is None or not graph.fits(model):
+            graph = Graph(model, self.epsilon, self.middle)
+            _compare_logits(graph, model, inputs[:1])
+            self._graphs[model] = graph
+        return graph
+
+
+def _compute_dtype(inputs: Tensor) -> torch.dtype:
+    device = inputs.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _compare_logits(graph: Graph, model: nn.Module, inputs: Tensor) -> None:
+    """Refuse a network whose traced steps give other logits than the network itself (in-place tricks, control flow)."""
+    with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False), evaluation_mode(model):
+        expected = model(inputs)
+        found = graph.run_rest(graph.run_stem(inputs))
+    if not torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max())):
+        raise ReldropError(
+            f"attribution=gradient does not reproduce the output of {type(model).__name__}: its forward pass depends "
+            "on more than its layers. Choose attribution=zennit, or attribution=input_gradient as a control."
+        )
+
+
+def _spread_evenly(relevance: Tensor, stem: nn.Conv2d, size: tuple[int, int], stabiliser: float) -> Tensor:
+    """Flat rule: share the relevance (B, H', W') of each stem output evenly among the inputs of its receptive field.
+
+    Channels are already summed, and all input channels get the same: a convolution of ones with one channel does both
+    the counting and, transposed, the spreading.
+    """
+    channels = stem.in_channels // stem.groups
+    ones = relevance.new_ones(1, 1, *stem.kernel_size)
+    placement = {"stride": stem.stride, "padding": stem.padding, "dilation": stem.dilation}
+    count = channels * F.conv2d(relevance.new_ones(1, 1, *size), ones, **placement)
+    share = channels * relevance[:, None] / (count + stabiliser)
+    return torch.nn.grad.conv2d_input((len(relevance), 1, *size), ones, share, **placement)[:, 0]

@@ -1,0 +1,125 @@
+"""LRP rules as changes to the gradient.
+
+Layer-wise relevance propagation can be written as R = a * g at every activation a, where g is a gradient whose
+backward pass was changed a little (Shrikumar et al. 2016, Ancona et al. 2018, Montavon et al. 2019). For a layer z =
+Wx + b that hands relevance R_z = z * g_z to its input:
+
+    Epsilon    R_x = x * W^T (R_z / (z + eps sign z))     ->  g_x = W^T (g_z * |z| / (|z| + eps))
+    ZPlus      R_x = x+ * W+^T (R_z / z+) (+ the negative part)
+    residual   s = x + y, R_x = x * R_s / s               ->  g_x = g_y = g_s
+    ReLU       R passes unchanged                         ->  the ordinary gradient
+    max pool   R goes to the winner                       ->  the ordinary gradient
+
+so with eps = 0 Epsilon-LRP of a ReLU network is gradient times input. The functions below are ordinary operations
+whose backward pass carries these factors; everything else is left to autograd.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+def stabilise(z: Tensor, epsilon: float) -> Tensor:
+    """Move `z` away from zero by `epsilon`: z + epsilon * sign(z), where the sign of zero is +1 (as in zennit)."""
+    return torch.where(z < 0, z - epsilon, z + epsilon)
+
+
+def _representable(epsilon: float, dtype: torch.dtype) -> float:
+    """Keep a positive epsilon positive in half precision, where 0 / epsilon would otherwise be 0 / 0."""
+    return max(epsilon, torch.finfo(dtype).tiny)
+
+
+class _Damped(Function):
+    """Identity whose gradient is multiplied by |z| / (|z| + epsilon)."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, epsilon: float) -> Tensor:
+        ctx.save_for_backward(z)
+        ctx.epsilon = _representable(epsilon, z.dtype)
+        return z.view_as(z)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        size = ctx.saved_tensors[0].abs()
+        return (size / (size + ctx.epsilon)).mul_(grad), None
+
+
+class _RectifiedDamped(Function):
+    """ReLU whose gradient also carries the factor |z| / (|z| + epsilon) of the layer in front of it."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, epsilon: float) -> Tensor:
+        a = z.relu()
+        ctx.save_for_backward(a)  # as the next layer does: no further memory
+        ctx.epsilon = _representable(epsilon, z.dtype)
+        return a
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        a = ctx.saved_tensors[0]
+        factor = a + ctx.epsilon
+        return torch.div(a, factor, out=factor).mul_(grad), None
+
+
+class _ZPlus(Function):
+    """A linear layer whose backward pass is the ZPlus rule (alpha = 1, beta = 0)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        linear: Callable[..., Tensor],
+        nonnegative: bool,
+        epsilon: float,
+    ) -> Tensor:
+        z = linear(x, weight, bias)
+        ctx.save_for_backward(x, weight, bias, z)
+        ctx.linear, ctx.nonnegative, ctx.epsilon = linear, nonnegative, epsilon
+        return z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, z = ctx.saved_tensors
+        with torch.enable_grad():
+            positive = (x if ctx.nonnegative else x.clamp(min=0)).detach().requires_grad_()
+            total = ctx.linear(positive, weight.clamp(min=0), bias.clamp(min=0))
+            parts = [positive]
+            if not ctx.nonnegative:  # behind a ReLU the second branch is zero and need not be computed
+                parts.append(x.clamp(max=0).detach().requires_grad_())
+                total = total + ctx.linear(parts[1], weight.clamp(max=0), torch.zeros_like(bias))
+            message = grad * z / stabilise(total.detach(), _representable(ctx.epsilon, z.dtype))
+            grads = torch.autograd.grad(total, parts, message)
+        grad_x = grads[0] if ctx.nonnegative else torch.where(x > 0, grads[0], grads[1])
+        return grad_x, None, None, None, None, None
+
+
+def damped(z: Tensor, epsilon: float) -> Tensor:
+    """Return `z`; its gradient is multiplied by |z| / (|z| + epsilon), the Epsilon rule's share. Any shape."""
+    return _Damped.apply(z, epsilon) if epsilon > 0 else z
+
+
+def rectified(z: Tensor, epsilon: float) -> Tensor:
+    """Return relu(z), with the gradient factor of `damped` for the layer that made `z`. Any shape."""
+    return _RectifiedDamped.apply(z, epsilon) if epsilon > 0 else z.relu()
+
+
+def zplus(
+    x: Tensor, weight: Tensor, bias: Tensor, linear: Callable[..., Tensor], *, nonnegative: bool, epsilon: float
+) -> Tensor:
+    """Return linear(x, weight, bias) with the ZPlus rule as its backward pass.
+
+    Args:
+        linear: a linear map, e.g. a convolution with its stride and padding bound.
+        nonnegative: whether all of `x` is known to be >= 0, which saves half of the work.
+        epsilon: stabiliser of the denominator, 1e-6 in zennit.
+    """
+    return _ZPlus.apply(x, weight, bias, linear, nonnegative, epsilon)
