@@ -1,0 +1,54 @@
+"""What a batch goes through before the network learns from it: occluded = augmentation(inputs, targets, relevance=...)."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reldrop.attribution import Attribution, GradientLRP
+from reldrop.augmentation.fill import Fill
+from reldrop.augmentation.images import (
+    NoAugmentation,
+    Occlusion,
+    RandomErasing,
+    RelDropBlock,
+    RelDropPatch,
+    RelDropPixel,
+)
+from reldrop.errors import ReldropError
+
+__all__ = [
+    "Fill",
+    "NoAugmentation",
+    "Occlusion",
+    "RandomErasing",
+    "RelDrop",
+    "RelDropBlock",
+    "RelDropPatch",
+    "RelDropPixel",
+]
+
+
+class RelDrop:
+    """RelDrop bound to a network, for a training loop of one's own: `inputs = reldrop(inputs, targets)`.
+
+    Args:
+        model: the network in training, not wrapped or compiled; its weights are followed.
+        mode: "block", "patch" or "pixel".
+        attribution: where relevance comes from; GradientLRP by default.
+        options: of RelDropBlock, RelDropPatch or RelDropPixel.
+    """
+
+    def __init__(
+        self, model: nn.Module, mode: str = "block", attribution: Attribution | None = None, **options: Any
+    ) -> None:
+        modes = {"block": RelDropBlock, "patch": RelDropPatch, "pixel": RelDropPixel}
+        if mode not in modes:
+            raise ReldropError(f"mode is {mode!r}; it must be one of {', '.join(modes)}")
+        self.occlude = modes[mode](**options)
+        self.relevance = partial(attribution or GradientLRP(), model)
+
+    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return a copy of normalised images (B, C, H, W) with relevant parts occluded; targets (B,)."""
+        return self.occlude(inputs, targets, self.relevance, generator)

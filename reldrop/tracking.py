@@ -1,0 +1,142 @@
+"""Weights & Biases as a further reader of the metrics log: it may fail, but a run never fails or waits because of it."""
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from reldrop.errors import ReldropError
+from reldrop.runs import Run, write_text_atomic
+
+MODES = ("disabled", "online", "offline")
+INIT_SECONDS = 30.0  # to wait for the server, or for someone to answer the login prompt of a terminal
+FINISH_SECONDS = 120.0  # to wait for uploads at the end of a run
+
+logger = logging.getLogger("reldrop")
+
+
+class Tracker:
+    """Sends records to a W&B run; after the first error, or without a run, it does nothing.
+
+    Args:
+        run: what `wandb.init` returned, or None.
+        sent: the last epoch that W&B already has.
+    """
+
+    def __init__(self, run: Any = None, sent: int = -1) -> None:
+        self._run = run
+        self._sent = sent
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Send a record of the metrics log, with its "epoch" as the step."""
+        self._send(record["epoch"], lambda: dict(record))
+
+    def log_image(self, key: str, image: Any, epoch: int) -> None:
+        """Send an image: a matplotlib figure, or the path of an image file."""
+
+        def values() -> dict[str, Any]:
+            import wandb
+
+            return {key: wandb.Image(str(image) if isinstance(image, Path) else image)}
+
+        self._send(epoch, values)
+
+    def finish(self, exit_code: int = 0) -> None:
+        """End the W&B run, so that the next run of this process begins its own; harmless when repeated."""
+        run, self._run = self._run, None
+        if run is not None:
+            try:
+                run.finish(exit_code=exit_code)
+            except Exception as error:
+                _warn(error)
+
+    def _send(self, epoch: int, values: Callable[[], dict[str, Any]]) -> None:
+        if self._run is None or epoch <= self._sent:
+            return
+        try:
+            self._run.log(values(), step=epoch)
+        except Exception as error:
+            _warn(error)
+            run, self._run = self._run, None
+            with suppress(Exception):  # it has been reported
+                run.finish(exit_code=1)
+
+
+def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, Any], name: str) -> Tracker:
+    """Begin or go on with the W&B run that belongs to a run folder, and send it what it lacks of the metrics log.
+
+    Whatever goes wrong with W&B becomes one warning and a tracker that does nothing.
+
+    Args:
+        tracking: mode (disabled, online or offline), project, entity, group, tags and job_type.
+        run: the run to track; W&B writes into its folder.
+        config: the resolved configuration, to show with the run.
+        name: the name to show for the run.
+
+    Raises:
+        ReldropError: for an unknown mode.
+    """
+    mode = tracking["mode"]
+    if mode not in MODES:
+        raise ReldropError(f"tracking.mode is {mode!r}; it must be one of {', '.join(MODES)}")
+    if mode == "disabled":
+        return Tracker()
+    try:
+        wandb_run, is_new = _init(tracking, run=run, config=config, name=name)
+    except Exception as error:
+        _warn(error)
+        return Tracker()
+
+    history = run.history()
+    if mode == "online":
+        sent = wandb_run.step - 1  # where the server says that the run goes on; 0 for one that it does not know
+    else:
+        sent = -1 if is_new else max((record["epoch"] for record in history), default=-1)
+    tracker = Tracker(wandb_run, sent)
+    for record in history:
+        tracker.log(record)
+    return tracker
+
+
+def _init(tracking: Mapping[str, Any], *, run: Run, config: dict[str, Any], name: str) -> tuple[Any, bool]:
+    """Return the W&B run and whether the folder had none before."""
+    import wandb
+
+    id_file = run.folder / "wandb_id"
+    is_new = not id_file.exists()
+    run_id = secrets.token_hex(4) if is_new else id_file.read_text().strip()
+
+    settings: dict[str, Any] = {"console": "off", "init_timeout": INIT_SECONDS}
+    if hasattr(wandb.Settings(), "finish_timeout"):  # older ones wait without limit
+        settings["finish_timeout"] = FINISH_SECONDS
+    # Only as a setting of the process does W&B heed this one. Without a terminal it does not prompt at all.
+    wandb.setup(wandb.Settings(login_timeout=INIT_SECONDS))
+    wandb_run = wandb.init(
+        mode=tracking["mode"],
+        project=tracking["project"],
+        entity=tracking["entity"],
+        group=tracking["group"],
+        tags=list(tracking["tags"]),
+        job_type=tracking["job_type"],
+        id=run_id,
+        resume="allow",
+        name=name,
+        config=config,
+        allow_val_change=True,  # a resumed run may use another machine, hence other paths and numbers of workers
+        dir=str(run.folder),
+        settings=wandb.Settings(**settings),
+    )
+    write_text_atomic(id_file, run_id + "\n")
+    return wandb_run, is_new
+
+
+def _warn(error: Exception) -> None:
+    if isinstance(error, ImportError):
+        advice = "install it with `pip install wandb`, or use tracking=disabled"
+    else:
+        advice = "check `wandb login` and the connection, or use tracking=offline"
+    logger.warning(
+        "Weights & Biases failed (%s: %s); the run goes on untracked: %s", type(error).__name__, error, advice
+    )
