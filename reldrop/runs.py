@@ -85,7 +85,7 @@ def run_folder(cfg: DictConfig) -> Path:
     content = identity(cfg)
     names = {"name": content["name"], "augmentation.name": content["augmentation"]["name"]}
     for key, name in names.items():
-        if not re.fullmatch(r"\w[\w.+=-]*", str(name)):
+        if name is None or not re.fullmatch(r"\w[\w.+=-]*", str(name)):
             raise ReldropError(f"{key}={name!r} names a folder: use letters, digits and . _ + = - only")
     return Path(cfg.results_dir, "runs", *map(str, names.values()), f"seed{cfg.seed}-{run_hash(content)}")
 

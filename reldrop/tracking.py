@@ -1,5 +1,6 @@
-"""Weights & Biases as a further reader of the metrics log: it may fail, but a run never fails or waits because of it."""
+"""Weights & Biases as a reader of the metrics log: it may fail, but no run fails, or waits for long, because of it."""
 
+import io
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -35,13 +36,7 @@ class Tracker:
 
     def log_image(self, key: str, image: Any, epoch: int) -> None:
         """Send an image: a matplotlib figure, or the path of an image file."""
-
-        def values() -> dict[str, Any]:
-            import wandb
-
-            return {key: wandb.Image(str(image) if isinstance(image, Path) else image)}
-
-        self._send(epoch, values)
+        self._send(epoch, lambda: {key: _image(image)})
 
     def finish(self, exit_code: int = 0) -> None:
         """End the W&B run, so that the next run of this process begins its own; harmless when repeated."""
@@ -83,13 +78,17 @@ def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, A
         raise ReldropError(f"tracking.mode is {mode!r}; it must be one of {', '.join(MODES)}")
     if mode == "disabled":
         return Tracker()
+    history = run.history()
+    id_file = run.folder / "wandb_id"
+    is_new = not id_file.exists()
+    run_id = secrets.token_hex(4) if is_new else id_file.read_text().strip()
     try:
-        wandb_run, is_new = _init(tracking, run=run, config=config, name=name)
+        wandb_run = _init(tracking, run_id, folder=run.folder, config=config, name=name)
+        write_text_atomic(id_file, run_id + "\n")
     except Exception as error:
         _warn(error)
         return Tracker()
 
-    history = run.history()
     if mode == "online":
         sent = wandb_run.step - 1  # where the server says that the run goes on; 0 for one that it does not know
     else:
@@ -100,20 +99,16 @@ def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, A
     return tracker
 
 
-def _init(tracking: Mapping[str, Any], *, run: Run, config: dict[str, Any], name: str) -> tuple[Any, bool]:
-    """Return the W&B run and whether the folder had none before."""
+def _init(tracking: Mapping[str, Any], run_id: str, *, folder: Path, config: dict[str, Any], name: str) -> Any:
+    """Return a new W&B run of that id, or the earlier one to go on with."""
     import wandb
-
-    id_file = run.folder / "wandb_id"
-    is_new = not id_file.exists()
-    run_id = secrets.token_hex(4) if is_new else id_file.read_text().strip()
 
     settings: dict[str, Any] = {"console": "off", "init_timeout": INIT_SECONDS}
     if hasattr(wandb.Settings(), "finish_timeout"):  # older ones wait without limit
         settings["finish_timeout"] = FINISH_SECONDS
     # Only as a setting of the process does W&B heed this one. Without a terminal it does not prompt at all.
     wandb.setup(wandb.Settings(login_timeout=INIT_SECONDS))
-    wandb_run = wandb.init(
+    return wandb.init(
         mode=tracking["mode"],
         project=tracking["project"],
         entity=tracking["entity"],
@@ -125,11 +120,20 @@ def _init(tracking: Mapping[str, Any], *, run: Run, config: dict[str, Any], name
         name=name,
         config=config,
         allow_val_change=True,  # a resumed run may use another machine, hence other paths and numbers of workers
-        dir=str(run.folder),
+        dir=str(folder),
         settings=wandb.Settings(**settings),
     )
-    write_text_atomic(id_file, run_id + "\n")
-    return wandb_run, is_new
+
+
+def _image(image: Any) -> Any:
+    import PIL.Image
+    import wandb
+
+    if isinstance(image, str | Path):
+        return wandb.Image(str(image))
+    buffer = io.BytesIO()  # drawn here: W&B draws a figure itself only where pyplot has been imported
+    image.savefig(buffer, format="png")
+    return wandb.Image(PIL.Image.open(buffer))
 
 
 def _warn(error: Exception) -> None:

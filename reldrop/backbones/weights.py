@@ -1,0 +1,88 @@
+"""Weights to start from: timm's, a file's, or those of a Hugging Face repository."""
+
+import pickle
+from pathlib import Path
+
+import timm
+import torch
+from timm.models import load_state_dict_from_hf
+from torch import Tensor, nn
+
+from reldrop.errors import ReldropError
+
+
+def load_weights(model: nn.Module, source: str, name: str) -> None:
+    """Load weights into `model` in place; a last layer of another shape stays as it is.
+
+    Args:
+        source: "timm" for timm's pretrained weights of the network `name`, the path of a checkpoint (a state dict, or one of
+            this package's), or the id OWNER/NAME of a Hugging Face repository.
+
+    Raises:
+        ReldropError: if the source does not exist, cannot be reached, or belongs to another network.
+    """
+    state = _fetch(source, name)
+    expected = model.state_dict()
+    head = _classifier_keys(model)
+    state = {key: value for key, value in state.items() if key not in head or value.shape == expected[key].shape}
+    missing = sorted(set(expected) - set(state) - head)
+    unexpected = sorted(set(state) - set(expected))
+    other_shape = [key for key in state if key in expected and state[key].shape != expected[key].shape]
+    problems = [
+        f"{what}: {keys[0]}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+        for what, keys in (("missing", missing), ("unknown", unexpected), ("of another shape", other_shape))
+        if keys
+    ]
+    if problems:
+        raise ReldropError(f"the weights {source} do not fit the network {name} ({'; '.join(problems)})")
+    model.load_state_dict(state, strict=False)
+
+
+def reset_classifier(layer: nn.Linear) -> None:
+    """Draw the weights of the last layer from N(0, 0.01) and set its biases to zero, as the release does."""
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+
+
+def _classifier_keys(model: nn.Module) -> set[str]:
+    head = model.get_classifier()
+    return {key for key in model.state_dict() if key.rsplit(".", 1)[0] in _names_of(model, head)}
+
+
+def _names_of(model: nn.Module, module: nn.Module) -> set[str]:
+    return {name for name, other in model.named_modules() if other is module}
+
+
+def _fetch(source: str, name: str) -> dict[str, Tensor]:
+    path = Path(source).expanduser()
+    if path.is_file():
+        return _read(path)
+    if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors"):
+        raise ReldropError(f"backbone.weights names the file {path}, which does not exist")
+    try:
+        if source == "timm":
+            return timm.create_model(name, pretrained=True).state_dict()
+        return load_state_dict_from_hf(source)
+    except Exception as error:  # the hub client raises many types: no network, no such repository, no weights in it
+        raise ReldropError(
+            f"cannot fetch the weights {source!r} ({type(error).__name__}: {_first_line(error)}); check the name and the "
+            "connection, or download them elsewhere and give backbone.weights the path of the file"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+        raise ReldropError(
+            f"the weights {path} cannot be read ({_first_line(error)}); the file may be damaged"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ReldropError(f"the file {path} holds no state dict of tensors")
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]

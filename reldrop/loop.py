@@ -1,0 +1,348 @@
+"""The training loop: attribute, occlude, take the ordinary step."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics.classification import MulticlassAccuracy
+from tqdm import tqdm
+
+from reldrop.attribution import Attribution
+from reldrop.data import ImageData
+from reldrop.errors import ReldropError
+from reldrop.runs import Run
+from reldrop.seeding import derive_seed, generator
+
+logger = logging.getLogger("reldrop")
+
+
+class Augmentation(Protocol):
+    """What is done to a batch before the network learns from it."""
+
+    needs_relevance: bool
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        relevance: Callable[[Tensor, Tensor], Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Settings of the loop; see conf/trainer/default.yaml for what each means."""
+
+    epochs: int
+    max_steps: int | None
+    batch_size: int
+    eval_batch_size: int
+    train_eval_samples: int | None
+    precision: str
+    channels_last: bool
+    compile: bool
+    label_smoothing: float
+    clip_grad_norm: float | None
+    accelerator: str
+    devices: int
+    checkpoint_every: int | None
+    progress: bool
+
+    def __post_init__(self) -> None:
+        positive = (
+            "epochs",
+            "max_steps",
+            "eval_batch_size",
+            "train_eval_samples",
+            "checkpoint_every",
+            "clip_grad_norm",
+        )
+        for key in positive:
+            value = getattr(self, key)
+            if value is not None and value <= 0:
+                raise ReldropError(f"trainer.{key} is {value}; it must be greater than 0")
+        if self.batch_size < 2:
+            raise ReldropError(
+                f"trainer.batch_size is {self.batch_size}; batch norm needs at least 2 images to learn from"
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise ReldropError(f"trainer.label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
+        if self.devices != 1:
+            raise ReldropError(f"trainer.devices is {self.devices}; this version trains on one device, set it to 1")
+
+
+@dataclass
+class Totals:
+    """Sums over the batches of an epoch so far, on the device; part of the checkpoint, so that a resumed epoch ends alike."""
+
+    images: int = 0
+    loss: Tensor | float = 0.0
+    occluded: Tensor | float = 0.0  # sum over images of the share of pixels that changed
+    conserved: list[Tensor] = field(default_factory=list)  # sum of relevance of each attributed image
+    seconds: float = 0.0
+    attribution_seconds: float = 0.0
+
+    def record(self) -> dict[str, float | None]:
+        """Return the figures of the epoch."""
+        conserved = torch.cat(self.conserved).median().item() if self.conserved else None
+        return {
+            "train_loss": float(self.loss) / self.images,
+            "occluded_share": float(self.occluded) / self.images,
+            "conservation": conserved,
+            "images_per_second": self.images / self.seconds,
+            "attribution_share": self.attribution_seconds / self.seconds,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+class Stopwatch:
+    """Adds up the time of blocks of work: on the host's clock, or between events on a CUDA device, without waiting for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._seconds = 0.0
+        self._events: list[tuple[Any, Any]] = []
+
+    def time(self, work: Callable[..., Tensor], *args: Any) -> Tensor:
+        """Return work(*args)."""
+        if not self._cuda:
+            start = time.perf_counter()
+            result = work(*args)
+            self._seconds += time.perf_counter() - start
+            return result
+        events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+        events[0].record()
+        result = work(*args)
+        events[1].record()
+        self._events.append(events)
+        return result
+
+    def take(self) -> float:
+        """Return the seconds since the last call; waits for the device."""
+        if self._events:
+            self._events[-1][1].synchronize()
+        seconds = self._seconds + sum(start.elapsed_time(end) for start, end in self._events) / 1000
+        self._seconds, self._events = 0.0, []
+        return seconds
+
+
+class Loop:
+    """Trains `model` on `data`, epoch by epoch, and keeps what it needs to go on after an interruption in `run`.
+
+    Args:
+        model: the network; the attribution reads it as it is, training may wrap and compile it.
+        scheduler: stepped after each batch.
+        seed: of the order of images, of crops, occlusion and dropout.
+
+    Raises:
+        ReldropError: from `train`, when the loss stops being finite.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: nn.Module,
+        data: ImageData,
+        augmentation: Augmentation,
+        attribution: Attribution,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        run: Run,
+        config: TrainerConfig,
+        seed: int,
+    ) -> None:
+        self.fabric, self.data, self.run, self.config, self.seed = fabric, data.to(fabric.device), run, config, seed
+        self.augmentation, self.attribution = augmentation, attribution
+        self.module = model
+        self.scheduler = scheduler
+        trained = torch.compile(model) if config.compile else model
+        self.model, self.optimizer = fabric.setup(trained, optimizer)
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.module.to(memory_format=self.memory_format)
+        self.stopwatch = Stopwatch(fabric.device)
+        self.epoch, self.batch, self.step = 0, 0, 0  # finished epochs, finished batches of this one, steps in all
+        self.best: dict[str, Any] = {}
+        self.totals = Totals()
+        self.selection = "validation_top1" if data.validation is not None else "test_top1"
+
+    # ---- the method -------------------------------------------------------------------------------------------------
+
+    def train(self, on_epoch: Callable[[dict[str, Any]], None]) -> None:
+        """Train from where the run stands to its end; `on_epoch` is given the record of each epoch."""
+        while not self._is_over():
+            self._train_epoch()
+            record = self._evaluate()
+            self.run.log(record)
+            on_epoch(record)
+            self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
+            if not self.best or record[self.selection] > self.best[self.selection]:
+                self.best = record
+                self.run.save({"model": self._weights(), "epoch": self.epoch}, "best.pt")
+            self.save()
+
+    def _train_epoch(self) -> None:
+        self.model.train()
+        for inputs, targets in self._progress(self._batches()):
+            started = time.perf_counter()
+            torch.manual_seed(derive_seed(self.seed, "dropout", self.epoch, self.batch))
+            occluded = self._occlude(inputs, targets)
+            logits = self.model(occluded)
+            loss = self.criterion(logits, targets)
+            self._check_finite(loss, occluded, logits)
+            self._update(loss)
+            self._count(inputs, occluded, loss, started)
+            if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0:
+                self.save()
+            if self.config.max_steps and self.step >= self.config.max_steps:
+                break
+
+    def _occlude(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The augmentation, with the relevance of the weights as they are now."""
+        position = (self.epoch, self.batch)
+        attribute = partial(self.attribution, self.module, generator=generator(self.seed, "attribution", *position))
+
+        def relevance(images: Tensor, classes: Tensor) -> Tensor:
+            maps = self.stopwatch.time(attribute, images, classes)
+            if self.attribution.conserves:
+                self.totals.conserved.append(maps.flatten(1).sum(1))
+            return maps
+
+        with self.fabric.autocast():
+            return self.augmentation(inputs, targets, relevance, generator(self.seed, "occlusion", *position))
+
+    def _update(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        if self.config.clip_grad_norm is not None:
+            self.fabric.clip_gradients(
+                self.model, self.optimizer, max_norm=self.config.clip_grad_norm, error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        self.scheduler.step()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        batches = self.data.train_batches(
+            self.epoch, batch_size=self.config.batch_size, seed=self.seed, start=self.batch
+        )
+        for inputs, targets in batches:
+            yield inputs.contiguous(memory_format=self.memory_format), targets
+
+    def _is_over(self) -> bool:
+        limit = self.config.max_steps
+        return self.epoch >= self.config.epochs or (limit is not None and self.step >= limit and self.batch == 0)
+
+    # ---- what is measured -------------------------------------------------------------------------------------------
+
+    def _count(self, inputs: Tensor, occluded: Tensor, loss: Tensor, started: float) -> None:
+        self.batch, self.step = self.batch + 1, self.step + 1
+        totals = self.totals
+        totals.images += len(inputs)
+        totals.loss = totals.loss + loss.detach().double() * len(inputs)
+        if occluded is not inputs:
+            totals.occluded = totals.occluded + (occluded != inputs).any(1).double().mean((1, 2)).sum()
+        totals.seconds += time.perf_counter() - started
+
+    def _check_finite(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> None:
+        if torch.isfinite(loss):
+            return
+        raise ReldropError(
+            f"the loss is {loss.item()} at epoch {self.epoch + 1}, batch {self.batch + 1} (step {self.step + 1}): learning "
+            f"rate {self.scheduler.get_last_lr()[0]:.3g}, inputs from {inputs.min().item():.3g} to "
+            f"{inputs.max().item():.3g}, largest logit {logits.abs().max().item():.3g}. The checkpoint before it is kept "
+            f"in {self.run.folder}; try a smaller optimizer.lr, trainer.clip_grad_norm or another trainer.precision"
+        )
+
+    def _evaluate(self) -> dict[str, Any]:
+        if self.fabric.device.type == "cuda":  # the clock of the epoch must not stop before the device does
+            started = time.perf_counter()
+            torch.cuda.synchronize(self.fabric.device)
+            self.totals.seconds += time.perf_counter() - started
+        self.totals.attribution_seconds += self.stopwatch.take()
+        record: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step}
+        record.update(self.totals.record(), lr=self.scheduler.get_last_lr()[0])
+        splits = {"train": self.config.train_eval_samples, "test": None}
+        if self.data.validation is not None:
+            splits["validation"] = None
+        for split, limit in splits.items():
+            record.update(self._accuracy(split, limit))
+        return record
+
+    @torch.inference_mode()
+    def _accuracy(self, split: str, limit: int | None) -> dict[str, float]:
+        """Top-1 and top-5 accuracy in [0, 1] on clean inputs, in evaluation mode."""
+        classes = self.data.num_classes
+        metrics = {
+            name: MulticlassAccuracy(classes, top_k=min(k, classes), average="micro").to(self.fabric.device)
+            for name, k in (("top1", 1), ("top5", 5))
+        }
+        self.model.eval()
+        for inputs, targets in self.data.eval_batches(split, batch_size=self.config.eval_batch_size, limit=limit):
+            logits = self.model(inputs.contiguous(memory_format=self.memory_format))
+            for metric in metrics.values():
+                metric.update(logits, targets)
+        return {f"{split}_{name}": metric.compute().item() for name, metric in metrics.items()}
+
+    def _progress(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        steps = self.data.steps_per_epoch(self.config.batch_size)
+        return tqdm(
+            batches,
+            total=steps,
+            initial=self.batch,
+            desc=f"epoch {self.epoch + 1}/{self.config.epochs}",
+            unit="batch",
+            leave=False,
+            disable=None if self.config.progress else True,  # None: only on a terminal
+        )
+
+    # ---- going on after an interruption -------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write all that training depends on to last.pt."""
+        self.totals.attribution_seconds += self.stopwatch.take()
+        self.run.save(
+            {
+                "epoch": self.epoch,
+                "batch": self.batch,
+                "step": self.step,
+                "best": self.best,
+                "totals": self.totals.state_dict(),
+                "model": self._weights(),
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),
+            },
+            "last.pt",
+        )
+
+    def resume(self) -> bool:
+        """Go back to the last checkpoint of the run; False if it has none."""
+        state = self.run.load("last.pt")
+        self.run.rewind(state["epoch"] if state else 0)
+        if state is None:
+            return False
+        self.epoch, self.batch, self.step, self.best = (state[key] for key in ("epoch", "batch", "step", "best"))
+        self.totals = Totals(**state["totals"])
+        self.totals.conserved = [values.to(self.fabric.device) for values in self.totals.conserved]
+        for key in ("loss", "occluded"):
+            value = getattr(self.totals, key)
+            setattr(self.totals, key, value.to(self.fabric.device) if isinstance(value, Tensor) else value)
+        self.module.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        return True
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.module.state_dict()

@@ -1,0 +1,63 @@
+"""Learning rates over training, as functions of the time in epochs; stepped after each batch."""
+
+import math
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from reldrop.errors import ReldropError
+
+
+def cosine(
+    optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, minimum: float = 1e-6, warmup_epochs: float = 0
+) -> LambdaLR:
+    """Half a cosine from the optimizer's learning rate down to `minimum` (SGDR without restarts)."""
+    floor = minimum / optimizer.param_groups[0]["lr"]
+    after = max(epochs - warmup_epochs, 1e-9)
+
+    def factor(epoch: float) -> float:
+        done = min(max(epoch - warmup_epochs, 0) / after, 1)
+        return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
+
+    return _schedule(optimizer, factor, steps_per_epoch, warmup_epochs)
+
+
+def step(
+    optimizer: Optimizer,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    every: int = 20,
+    gamma: float = 0.7,
+    warmup_epochs: float = 0,
+) -> LambdaLR:
+    """Multiply the learning rate by `gamma` after each `every` epochs."""
+    return _schedule(optimizer, lambda epoch: gamma ** (epoch // every), steps_per_epoch, warmup_epochs)
+
+
+def exponential(
+    optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, gamma: float = 0.95, warmup_epochs: float = 0
+) -> LambdaLR:
+    """Multiply the learning rate by `gamma` over each epoch, evenly."""
+    return _schedule(optimizer, lambda epoch: gamma**epoch, steps_per_epoch, warmup_epochs)
+
+
+def constant(optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, warmup_epochs: float = 0) -> LambdaLR:
+    """Keep the learning rate."""
+    return _schedule(optimizer, lambda epoch: 1.0, steps_per_epoch, warmup_epochs)
+
+
+def _schedule(
+    optimizer: Optimizer, factor: Callable[[float], float], steps_per_epoch: int, warmup_epochs: float
+) -> LambdaLR:
+    """Let `factor` of the epoch apply after a linear warm-up over the first `warmup_epochs`."""
+    if warmup_epochs < 0:
+        raise ReldropError(f"scheduler.warmup_epochs is {warmup_epochs}; it must be 0 or greater")
+    warmup_steps = round(warmup_epochs * steps_per_epoch)
+
+    def at(steps: int) -> float:
+        warm = (steps + 1) / (warmup_steps + 1) if steps < warmup_steps else 1.0
+        return warm * factor(steps / steps_per_epoch)
+
+    return LambdaLR(optimizer, at)

@@ -1,0 +1,146 @@
+"""Train a network: python -m reldrop.train +experiment=cifar_resnet augmentation=reldrop_block seed=0."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.utils import instantiate
+from lightning_fabric import Fabric
+from omegaconf import DictConfig, OmegaConf
+
+from reldrop.config import arguments, check_keys
+from reldrop.data import ImageData
+from reldrop.errors import ReldropError
+from reldrop.loop import Loop, TrainerConfig
+from reldrop.runs import Run
+from reldrop.seeding import derive_seed
+from reldrop.tracking import start_tracking
+
+logger = logging.getLogger("reldrop")
+
+_package = Path(__file__).parent
+CONFIG_PATH = str(_package / "conf" if (_package / "conf").is_dir() else _package.parent / "conf")
+
+
+def train(cfg: DictConfig) -> dict[str, Any]:
+    """Train the run that `cfg` describes, or go on with it, and return its summary.
+
+    Raises:
+        ReldropError: for anything the user can mend.
+    """
+    check_keys(cfg)
+    config = TrainerConfig(**OmegaConf.to_container(cfg.trainer, resolve=True))
+    with Run(cfg) as run:
+        if run.finished:
+            logger.info("%s is finished (force=true starts over): %s", run.folder, _in_words(run.summary()))
+            return run.summary()
+        logger.info("run folder %s", run.folder)
+        fabric = _start_fabric(config)
+        data = instantiate(cfg.dataset)
+        loop = build(cfg, config, fabric, data, run)
+        if loop.resume():
+            logger.info("resuming after %d epochs and %d batches", loop.epoch, loop.batch)
+        tracker = start_tracking(
+            cfg.tracking, run=run, config=OmegaConf.to_container(cfg, resolve=True), name=run.folder.name
+        )
+        failed = 1
+        try:
+            loop.train(lambda record: _report(record, config, tracker))
+            summary = summarise(run, loop, data)
+            tracker.log_image("examples", _examples(loop), loop.epoch)
+            run.finish(summary)
+            failed = 0
+        finally:
+            tracker.finish(failed)
+        logger.info("finished: %s", _in_words(summary))
+        return summary
+
+
+def build(cfg: DictConfig, config: TrainerConfig, fabric: Fabric, data: ImageData, run: Run) -> Loop:
+    """Put the parts of a run together, with weights that depend on the seed only."""
+    torch.manual_seed(derive_seed(cfg.seed, "weights"))
+    shape = {"num_classes": data.num_classes, "channels": data.channels, "size": data.size}
+    model = instantiate(cfg.backbone, **shape)
+    attribution = instantiate(cfg.attribution)
+    fill = {"normalisation": (data.mean, data.std)} if "fill" in cfg.augmentation else {}
+    augmentation = instantiate(arguments(cfg.augmentation, "augmentation"), **fill)
+    if augmentation.needs_relevance:
+        attribution.check(model, torch.zeros(1, data.channels, data.size, data.size))
+    optimizer = instantiate(cfg.optimizer, model.parameters())
+    scheduler = instantiate(
+        cfg.scheduler, optimizer, epochs=config.epochs, steps_per_epoch=data.steps_per_epoch(config.batch_size)
+    )
+    return Loop(fabric, model, data, augmentation, attribution, optimizer, scheduler, run, config, cfg.seed)
+
+
+def summarise(run: Run, loop: Loop, data: ImageData) -> dict[str, Any]:
+    """Return last and best accuracies, side by side, and what they were measured on."""
+    history = run.history()
+    last = history[-1]
+    best_test = max(record["test_top1"] for record in history)
+    selected = {"selected_test_top1": loop.best["test_top1"]} if data.validation is not None else {}
+    return {
+        "test_top1": last["test_top1"],
+        "test_top5": last["test_top5"],
+        "best_test_top1": best_test,
+        **selected,
+        "generalisation_gap": last["train_top1"] - last["test_top1"],
+        "train_loss": last["train_loss"],
+        "epochs": last["epoch"],
+        "steps": last["step"],
+        "dataset": data.name,
+        "source": data.source,
+        "train_images": len(data.train),
+        "test_images": len(data.test),
+    }
+
+
+def _start_fabric(config: TrainerConfig) -> Fabric:
+    try:
+        return Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ReldropError(
+            f"trainer.accelerator={config.accelerator}, trainer.precision={config.precision} cannot be used here: {error}"
+        ) from error
+
+
+def _report(record: dict[str, Any], config: TrainerConfig, tracker: Any) -> None:
+    tracker.log(record)
+    logger.info(
+        "epoch %d/%d  loss %.4f  train %.2f %%  test %.2f %%  lr %.2g  %.0f images/s  attribution %.0f %%",
+        record["epoch"],
+        config.epochs,
+        record["train_loss"],
+        100 * record["train_top1"],
+        100 * record["test_top1"],
+        record["lr"],
+        record["images_per_second"],
+        100 * record["attribution_share"],
+    )
+
+
+def _examples(loop: Loop) -> Any:
+    from reldrop.figures import occlusion_figure
+
+    return occlusion_figure(loop.module, loop.data, loop.attribution, {"occluded": loop.augmentation})
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+    return f"test accuracy {summary['test_top1']:.2%} (best {summary['best_test_top1']:.2%})"
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="train")
+def main(cfg: DictConfig) -> float:
+    try:
+        return train(cfg)["test_top1"]
+    except ReldropError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from the last checkpoint")
+
+
+if __name__ == "__main__":
+    main()
