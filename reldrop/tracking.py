@@ -103,11 +103,12 @@ def _init(tracking: Mapping[str, Any], run_id: str, *, folder: Path, config: dic
     """Return a new W&B run of that id, or the earlier one to go on with."""
     import wandb
 
+    # Prompts only in a terminal; without one, W&B raises an error of its own.
+    if tracking["mode"] == "online" and not wandb.login(timeout=int(INIT_SECONDS)):
+        raise RuntimeError("not logged in")
     settings: dict[str, Any] = {"console": "off", "init_timeout": INIT_SECONDS}
     if hasattr(wandb.Settings(), "finish_timeout"):  # older ones wait without limit
         settings["finish_timeout"] = FINISH_SECONDS
-    # Only as a setting of the process does W&B heed this one. Without a terminal it does not prompt at all.
-    wandb.setup(wandb.Settings(login_timeout=INIT_SECONDS))
     return wandb.init(
         mode=tracking["mode"],
         project=tracking["project"],
@@ -141,6 +142,5 @@ def _warn(error: Exception) -> None:
         advice = "install it with `pip install wandb`, or use tracking=disabled"
     else:
         advice = "check `wandb login` and the connection, or use tracking=offline"
-    logger.warning(
-        "Weights & Biases failed (%s: %s); the run goes on untracked: %s", type(error).__name__, error, advice
-    )
+    cause = " ".join(f"{type(error).__name__}: {error}".split())  # some of their messages have several lines
+    logger.warning("Weights & Biases failed (%s); the run goes on untracked: %s", cause, advice)

@@ -50,7 +50,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         try:
             loop.train(lambda record: _report(record, config, tracker))
             summary = summarise(run, loop, data)
-            tracker.log_image("examples", _examples(loop), loop.epoch)
+            if cfg.tracking.mode != "disabled":
+                tracker.log_image("examples", _examples(loop), loop.epoch)
             run.finish(summary)
             failed = 0
         finally:

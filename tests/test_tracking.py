@@ -24,8 +24,9 @@ class FakeWandb:
         self.Settings = SimpleNamespace
         self.Image = lambda image: ("image", image)
 
-    def setup(self, settings):
-        assert settings.login_timeout > 0
+    def login(self, timeout):
+        assert timeout <= 60
+        return "login" not in self.fail_in
 
     def init(self, **options):
         self._maybe_fail("init")
@@ -45,7 +46,7 @@ class FakeWandb:
 
     def _maybe_fail(self, call):
         if call in self.fail_in:
-            raise RuntimeError(f"{call} failed")
+            raise RuntimeError(f"{call}\nfailed")
 
 
 @pytest.fixture
@@ -192,6 +193,15 @@ def test_failure_is_one_warning_and_the_run_goes_on(open_run, fake, caplog, call
     assert "wandb login" in warning.message
     assert "tracking=offline" in warning.message
     assert fake.exits == exits
+
+
+def test_unanswered_login_prompt_is_one_warning(open_run, fake, caplog):
+    fake.fail_in = ("login",)
+    with open_run() as run:
+        log(run, start(run, "online"), 1)
+    (warning,) = warnings(caplog)
+    assert "not logged in" in warning.message
+    assert not fake.inits
 
 
 def test_failure_of_everything_is_still_one_warning(open_run, fake, caplog):

@@ -1,0 +1,121 @@
+"""Image files in class folders: what is there, which of it is used, and how it is read."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reldrop.data.decode import StreamedImages, decode_all
+from reldrop.data.images import ImageData, ImageSplit
+from reldrop.data.selection import evenly, split_training
+from reldrop.errors import ReldropError
+
+SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+
+
+@dataclass(frozen=True)
+class Files:
+    """N image files and their labels, int64 (N,)."""
+
+    paths: Sequence[str]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, indices: Tensor) -> "Files":
+        return Files([self.paths[index] for index in indices.tolist()], self.labels[indices])
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """Return the names of the class folders in `folder`, sorted.
+
+    Raises:
+        ReldropError: there is none.
+    """
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise ReldropError(f"{folder} has no class folders; it needs a folder of images for each class")
+    return tuple(names)
+
+
+def class_files(folder: Path, classes: Sequence[str]) -> Files:
+    """Return the images of `folder`/CLASS/**, class by class and sorted, labelled by their position in `classes`.
+
+    Hidden files and folders are passed over, and so is what has no image's suffix.
+
+    Raises:
+        ReldropError: a class folder has no images, or is not one of `classes`.
+    """
+    paths, labels = [], []
+    for name in class_names(folder):
+        if name not in classes:
+            raise ReldropError(f"{folder / name} is a class without training images; add some, or remove the folder")
+        found = _image_files(folder / name)
+        if not found:
+            raise ReldropError(f"{folder / name} has no images; add some ({' '.join(sorted(SUFFIXES))}) or remove it")
+        paths += found
+        labels += [classes.index(name)] * len(found)
+    return Files(paths, torch.tensor(labels))
+
+
+def _image_files(folder: Path) -> list[str]:
+    found = []
+    for directory, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES)
+        found += [os.path.join(directory, name) for name in images]
+    return sorted(found)
+
+
+def read_files(
+    train: Files,
+    test: Files,
+    *,
+    size: int,
+    subset: int | None,
+    test_subset: int | None,
+    validation: float,
+    memory_limit_gb: float,
+    workers: int,
+    **attributes: Any,
+) -> ImageData:
+    """Choose from the files, and read the chosen ones: now, or as they are used where they would not fit in memory.
+
+    Args:
+        train: files of the training images.
+        test: files of the test images.
+        size: side that the images are resized and cropped to, in pixels.
+        subset: number of training images; None for all.
+        test_subset: number of test images; None for all.
+        validation: share of the training images held out, in [0, 1).
+        memory_limit_gb: above this size, in 1e9 bytes, the decoded images are not kept in memory.
+        workers: processes that decode those.
+        attributes: the other attributes of `ImageData`.
+
+    Raises:
+        ReldropError: a setting is out of range, or an image cannot be decoded.
+    """
+    if workers < 0:
+        raise ReldropError(f"dataset.workers={workers} must be 0 or a number of processes above")
+    if size < 1:
+        raise ReldropError(f"dataset.size={size} must be a number of pixels, at least 1")
+    kept, held_out = split_training(train.labels, validation, subset)
+    chosen: Mapping[str, Files] = {
+        "train": train[kept],
+        "test": test[evenly(test.labels, test_subset, "test_subset")],
+    } | ({} if held_out is None else {"validation": train[held_out]})
+    streamed = sum(map(len, chosen.values())) * 3 * size * size > memory_limit_gb * 1e9
+    splits = {}
+    for split, files in chosen.items():
+        images = (
+            StreamedImages(files.paths, size, workers)
+            if streamed
+            else decode_all(files.paths, size, f"{attributes['name']} {split}")
+        )
+        splits[split] = ImageSplit(images, files.labels)
+    return ImageData(size=size, **splits, **attributes)

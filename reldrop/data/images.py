@@ -1,0 +1,186 @@
+"""`ImageData`: a data set as training and evaluation see it, in batches of normalised images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reldrop.data.decode import StreamedImages
+from reldrop.data.transforms import crop_and_flip, draw_crops
+from reldrop.errors import ReldropError
+from reldrop.seeding import generator
+
+
+@dataclass(eq=False)
+class ImageSplit:
+    """The N images of one split.
+
+    Attributes:
+        images: uint8 (N, C, H, W), or files to decode when used.
+        labels: int64 (N,).
+    """
+
+    images: Tensor | StreamedImages
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "ImageSplit":
+        """Move the labels, and the images where they are in memory, to `device`."""
+        if isinstance(self.images, Tensor):
+            self.images = self.images.to(device)
+        self.labels = self.labels.to(device)
+        return self
+
+    def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images of `order`, int64 on the CPU, as uint8 (b, C, H, W) and int64 (b,) on the split's device."""
+        device = self.labels.device
+        indices = order.to(device).split(batch_size)  # moved once: a copy for each batch would wait for the device
+        if isinstance(self.images, Tensor):
+            images = (self.images[index] for index in indices)
+        else:
+            decoded = self.images.batches(order.split(batch_size), pin_memory=device.type == "cuda")
+            images = (batch.to(device, non_blocking=True) for batch in decoded)
+        for index, batch in zip(indices, images, strict=True):
+            yield batch, self.labels[index]
+
+
+@dataclass(eq=False)
+class ImageData:
+    """An image classification data set of square images.
+
+    Attributes:
+        name: of the data set.
+        classes: names of the classes, in the order of the labels.
+        size: side of an image, in pixels.
+        mean: of each channel of the training images, which are in [0, 1].
+        std: likewise.
+        source: where it was read from.
+        train: training images.
+        test: test images.
+        validation: images held out of the training images, if any.
+        crop_padding: black pixels around a training image before the random crop; 0 for no crop.
+        flip: whether training images are flipped left to right with probability 0.5.
+
+    Raises:
+        ReldropError: there are too few images to train on, or a setting is out of range.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    train: ImageSplit
+    test: ImageSplit
+    validation: ImageSplit | None = None
+    crop_padding: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        self.classes = tuple(self.classes)
+        self.mean, self.std = tuple(map(float, self.mean)), tuple(map(float, self.std))
+        if len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise ReldropError(
+                f"dataset.mean={self.mean} and dataset.std={self.std} must give one number a channel, std above 0"
+            )
+        if self.crop_padding < 0:
+            raise ReldropError(f"dataset.crop_padding={self.crop_padding} must be 0 or a number of pixels above")
+        if len(self.train) < 2:
+            raise ReldropError(f"{self.name} has {len(self.train)} training image; training needs at least 2")
+        self.to("cpu")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    def to(self, device: torch.device | str) -> "ImageData":
+        """Move the labels, and the images where they are in memory, to `device`, where batches then come from."""
+        for split in (self.train, self.test, self.validation):
+            if split is not None:
+                split.to(device)
+        self._mean, self._std = (torch.tensor(value, device=device)[:, None, None] for value in (self.mean, self.std))
+        return self
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Return how many batches `train_batches` has."""
+        return -(-self._images_per_epoch(batch_size) // batch_size)
+
+    def train_batches(
+        self, epoch: int, *, batch_size: int, seed: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the training images of an epoch, shuffled, cropped, flipped and normalised, each once.
+
+        All of it is drawn before the first batch: the batches from `start` on are the same for every `start`.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            batch_size: images a batch. The last batch has what is left, but a single image is left out, since batch
+                norm cannot train on one.
+            seed: of the run.
+            start: number of batches to skip.
+
+        Yields:
+            Inputs float32 (b, C, H, W) and targets int64 (b,), on the device of the data.
+
+        Raises:
+            ReldropError: a streamed image cannot be decoded.
+        """
+        used = slice(start * batch_size, self._images_per_epoch(batch_size))
+        order = torch.randperm(len(self.train), generator=generator(seed, "order", epoch))[used]
+        crops = draw_crops(len(self.train), self.crop_padding, self.flip, generator(seed, "crop", epoch))[used]
+        crops = crops.to(self._mean.device).split(batch_size)
+        for (images, targets), crop in zip(self.train.batches(order, batch_size), crops, strict=True):
+            yield self.normalise(crop_and_flip(images, crop, self.crop_padding)), targets
+
+    def eval_batches(
+        self, split: str, *, batch_size: int, limit: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images of a split in a fixed order, normalised.
+
+        Args:
+            split: train, validation or test.
+            batch_size: images a batch.
+            limit: only that many images, a random choice that is the same for every run; None for all.
+
+        Yields:
+            Inputs float32 (b, C, H, W) and targets int64 (b,), on the device of the data.
+
+        Raises:
+            ReldropError: there is no such split, `limit` is below 1, or a streamed image cannot be decoded.
+        """
+        chosen = self._split(split)
+        order = torch.arange(len(chosen))
+        if limit is not None:
+            if limit < 1:
+                raise ReldropError(f"cannot evaluate {limit} images of the {split} split; ask for at least 1")
+            order = torch.randperm(len(chosen), generator=generator(0, "limit"))[:limit].sort().values
+        for images, targets in chosen.batches(order, batch_size):
+            yield self.normalise(images), targets
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn uint8 images (B, C, H, W) on the data's device into network inputs, float32."""
+        return (images.float() / 255 - self._mean) / self._std
+
+    def denormalise(self, inputs: Tensor) -> Tensor:
+        """Turn network inputs (B, C, H, W) on the data's device into float32 images in [0, 1]."""
+        return (inputs.float() * self._std + self._mean).clamp(0, 1)
+
+    def _images_per_epoch(self, batch_size: int) -> int:
+        images = len(self.train)
+        return images - 1 if batch_size > 1 and images % batch_size == 1 else images
+
+    def _split(self, name: str) -> ImageSplit:
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        if name not in splits:
+            raise ReldropError(f"{self.name} has no split {name!r}; choose train, validation or test")
+        if (split := splits[name]) is None:
+            raise ReldropError(f"{self.name} has no validation split; hold some images out: dataset.validation=0.1")
+        return split

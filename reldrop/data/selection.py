@@ -1,0 +1,86 @@
+"""Fixed choices of images that keep the classes in balance. They depend on the data only, never on a run's seed."""
+
+import torch
+from torch import Tensor
+
+from reldrop.errors import ReldropError
+from reldrop.seeding import generator
+
+
+def _ranked(labels: Tensor, stream: str) -> tuple[Tensor, Tensor]:
+    """Return a random order of the images, and the rank of each image of that order within its class (0, 1, ...)."""
+    order = torch.randperm(len(labels), generator=generator(0, stream))
+    shuffled = labels[order]
+    by_class = shuffled.argsort(stable=True)
+    sizes = labels.bincount()
+    firsts = sizes.cumsum(0) - sizes
+    rank = torch.empty_like(order)
+    rank[by_class] = torch.arange(len(labels)) - firsts[shuffled[by_class]]
+    return order, rank
+
+
+def evenly(labels: Tensor, count: int | None, setting: str) -> Tensor:
+    """Choose `count` images, as many of one class as of another as far as they go.
+
+    A smaller choice is part of a larger one.
+
+    Args:
+        labels: (N,) int64.
+        count: how many; None for all.
+        setting: name of the setting that asks for it, for the message.
+
+    Returns:
+        Their indices, ascending.
+
+    Raises:
+        ReldropError: `count` is not a whole number from 1 to N.
+    """
+    if count is None:
+        return torch.arange(len(labels))
+    if not isinstance(count, int) or not 1 <= count <= len(labels):
+        raise ReldropError(
+            f"dataset.{setting}={count} must be a whole number of images from 1 to the {len(labels)} there are, "
+            "or null for all of them"
+        )
+    order, rank = _ranked(labels, setting)
+    return order[rank.argsort(stable=True)[:count]].sort().values
+
+
+def hold_out(labels: Tensor, count: int, stream: str) -> tuple[Tensor, Tensor]:
+    """Set `count` images aside, of each class the same share.
+
+    Returns:
+        Indices of the images that stay and of those set aside, each ascending.
+    """
+    order, rank = _ranked(labels, stream)
+    share = (rank + 0.5) / labels.bincount()[labels[order]]
+    order = order[share.argsort(stable=True)]
+    return order[count:].sort().values, order[:count].sort().values
+
+
+def split_training(labels: Tensor, validation: float, subset: int | None) -> tuple[Tensor, Tensor | None]:
+    """Choose the training and validation images out of the N training images that a data set has.
+
+    Args:
+        labels: (N,) int64.
+        validation: share of the N images held out, in [0, 1); 0 for no validation split.
+        subset: number of training images kept of the others; None for all.
+
+    Returns:
+        Indices of the training images and of the validation images (None without a validation split).
+
+    Raises:
+        ReldropError: `validation` or `subset` is out of range.
+    """
+    if not 0 <= validation < 1:
+        raise ReldropError(f"dataset.validation={validation} must be a share of the training images, from 0 to below 1")
+    if validation == 0:
+        return evenly(labels, subset, "subset"), None
+    count = round(validation * len(labels))
+    if not 1 <= count < len(labels):
+        raise ReldropError(
+            f"dataset.validation={validation} of {len(labels)} training images leaves no image on one side; "
+            "choose a share that leaves some on both"
+        )
+    kept, held_out = hold_out(labels, count, "validation")
+    return kept[evenly(labels[kept], subset, "subset")], held_out

@@ -1,0 +1,68 @@
+"""Random crop and horizontal flip of a whole batch at once, by indexing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Where to crop and whether to flip each of N images.
+
+    Attributes:
+        top: (N,) int64, first row of the crop in the padded image.
+        left: (N,) int64, first column of the crop in the padded image.
+        flipped: (N,) bool, whether the crop is mirrored left to right.
+    """
+
+    top: Tensor
+    left: Tensor
+    flipped: Tensor
+
+    def __getitem__(self, index: slice) -> "Crops":
+        return Crops(self.top[index], self.left[index], self.flipped[index])
+
+    def __len__(self) -> int:
+        return len(self.top)
+
+    def to(self, device: torch.device) -> "Crops":
+        return Crops(self.top.to(device), self.left.to(device), self.flipped.to(device))
+
+    def split(self, size: int) -> Iterator["Crops"]:
+        """Yield `size` images' crops at a time, and what is left in the end."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+
+def draw_crops(count: int, padding: int, flip: bool, generator: torch.Generator) -> Crops:
+    """Draw the crops of `count` images: each offset uniform in 0..2 `padding`, each flip with probability 0.5."""
+    top, left = torch.randint(2 * padding + 1, (2, count), generator=generator)
+    flipped = torch.rand(count, generator=generator) < 0.5
+    return Crops(top, left, flipped if flip else torch.zeros_like(flipped))
+
+
+def crop_and_flip(images: Tensor, crops: Crops, padding: int) -> Tensor:
+    """Pad each image with `padding` black pixels a side, crop it back to its size, and flip it where asked.
+
+    Args:
+        images: (B, C, H, W), raw: a zero is black.
+        crops: of the B images, on the same device.
+        padding: the one that `crops` was drawn for.
+
+    Returns:
+        (B, C, H, W), of the type of `images`.
+    """
+    batch, channels, height, width = images.shape
+    device = images.device
+    padded = functional.pad(images, (padding,) * 4)
+    rows = crops.top[:, None] + torch.arange(height, device=device)
+    columns = torch.arange(width, device=device)
+    columns = crops.left[:, None] + torch.where(crops.flipped[:, None], columns.flip(0), columns)
+    return padded[
+        torch.arange(batch, device=device)[:, None, None, None],
+        torch.arange(channels, device=device)[:, None, None],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]

@@ -1,0 +1,121 @@
+"""Pictures of what is relevant and what gets occluded: python -m reldrop.figures RUN_FOLDER [--output FILE]."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from reldrop.attribution import Attribution
+from reldrop.data import ImageData
+from reldrop.errors import ReldropError
+from reldrop.seeding import generator
+
+
+def occlusion_figure(
+    model: nn.Module,
+    data: ImageData,
+    attribution: Attribution,
+    augmentations: Mapping[str, Any],
+    count: int = 6,
+) -> Figure:
+    """Return a figure with a column for each of `count` test images: input, relevance, and each augmentation's occlusion.
+
+    Args:
+        augmentations: title -> augmentation; each is drawn with probability 1, so that every column shows something.
+    """
+    device = next(model.parameters()).device
+    inputs, targets = next(data.eval_batches("test", batch_size=count, limit=count))
+    inputs, targets = inputs.to(device), targets.to(device)
+    maps = attribution(model, inputs, targets, generator=generator(0, "figure"))
+    relevance = partial(attribution, model)
+    rows: list[tuple[str, Tensor]] = [("input", data.denormalise(inputs)), ("relevance", maps)]
+    for title, augmentation in augmentations.items():
+        occluded = _always(augmentation)(inputs, targets, relevance, generator(0, "figure", 1))
+        rows.append((title, data.denormalise(occluded)))
+    return _grid(rows, [data.classes[int(target)] for target in targets])
+
+
+def _always(augmentation: Any) -> Any:
+    from copy import copy
+
+    twin = copy(augmentation)
+    if hasattr(twin, "probability"):
+        twin.probability = 1.0
+    return twin
+
+
+def _grid(rows: list[tuple[str, Tensor]], titles: list[str]) -> Figure:
+    """Images (n, C, H, W) in [0, 1] or maps (n, H, W), a row each; relevance is red where positive, blue where negative."""
+    figure = Figure(figsize=(1.1 * len(titles) + 1.2, 1.15 * len(rows) + 0.3), dpi=200, layout="constrained")
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
+    for (label, images), line in zip(rows, axes, strict=True):
+        for image, axis in zip(images.detach().float().cpu(), line, strict=True):
+            if image.ndim == 2:
+                limit = image.abs().max().item() or 1.0
+                axis.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+            elif len(image) == 1:
+                axis.imshow(image[0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            else:
+                axis.imshow(image.clamp(0, 1).permute(1, 2, 0), interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[0].set_ylabel(label.replace("_", "\n"), fontsize=7, rotation=0, ha="right", va="center")
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=7)
+    return figure
+
+
+def figure_of_run(folder: Path) -> Figure:
+    """Return the figure of a finished or running run, with random erasing and RelDrop's three modes for comparison.
+
+    Raises:
+        ReldropError: if the folder holds no run with a checkpoint.
+    """
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from reldrop.augmentation import RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel
+    from reldrop.train import arguments
+
+    missing = [name for name in ("config.yaml", "last.pt") if not (folder / name).is_file()]
+    if missing:
+        raise ReldropError(f"{folder} is no run folder with a checkpoint ({', '.join(missing)} not found)")
+    cfg = OmegaConf.load(folder / "config.yaml")
+    data = instantiate(cfg.dataset)
+    model = instantiate(cfg.backbone, num_classes=data.num_classes, channels=data.channels, size=data.size)
+    state = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
+    model.load_state_dict(state["model"])
+    model.eval()
+    augmentations = {
+        "random_erasing": RandomErasing(),
+        "RelDrop_block": RelDropBlock(),
+        "RelDrop_patch": RelDropPatch(),
+        "RelDrop_pixel": RelDropPixel(),
+    }
+    attribution = instantiate(arguments(cfg.attribution, "attribution"))
+    return occlusion_figure(model, data, attribution, augmentations)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw inputs, their relevance and what each augmentation occludes.")
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--output", type=Path, help="a .png or .pdf file; by default examples.png in the run folder")
+    options = parser.parse_args()
+    try:
+        figure = figure_of_run(options.run)
+    except ReldropError as error:
+        sys.exit(f"error: {error}")
+    output = options.output or options.run / "examples.png"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output)
+    print(output)
+
+
+if __name__ == "__main__":
+    main()
