@@ -24,6 +24,7 @@ class GradientLRP:
         middle: "epsilon", or "zplus" for the convolutions behind the stem.
         stem: "flat" spreads the relevance of a stem neuron evenly over its receptive field; "epsilon" goes on to the
             pixels.
+        stabiliser: epsilon of all other sums (residual, average pool, Flat, ZPlus), >= 0; 1e-6 in zennit.
 
     Raises:
         ReldropError: if a network holds something these rules do not cover (a gate, a layer norm, an unknown
@@ -32,14 +33,17 @@ class GradientLRP:
 
     conserves = True
 
-    def __init__(self, epsilon: float = 1e-3, middle: str = "epsilon", stem: str = "flat") -> None:
-        if not epsilon >= 0:
-            raise ReldropError(f"attribution.epsilon is {epsilon}; it must be 0 or greater")
+    def __init__(
+        self, epsilon: float = 1e-3, middle: str = "epsilon", stem: str = "flat", stabiliser: float = 1e-6
+    ) -> None:
+        for key, value in (("epsilon", epsilon), ("stabiliser", stabiliser)):
+            if not value >= 0:
+                raise ReldropError(f"attribution.{key} is {value}; it must be 0 or greater")
         if middle not in ("epsilon", "zplus"):
             raise ReldropError(f"attribution.middle is {middle!r}; it must be 'epsilon' or 'zplus'")
         if stem not in ("flat", "epsilon"):
             raise ReldropError(f"attribution.stem is {stem!r}; it must be 'flat' or 'epsilon'")
-        self.epsilon, self.middle, self.stem = epsilon, middle, stem
+        self.epsilon, self.middle, self.stem, self.stabiliser = epsilon, middle, stem, stabiliser
         self._graphs: WeakKeyDictionary[nn.Module, Graph] = WeakKeyDictionary()
 
     def check(self, model: nn.Module, inputs: Tensor) -> None:
@@ -82,7 +86,7 @@ class GradientLRP:
     def _graph(self, model: nn.Module, inputs: Tensor) -> Graph:
         graph = self._graphs.get(model)
         if graph is None or not graph.fits(model):
-            graph = Graph(model, self.epsilon, self.middle)
+            graph = Graph(model, self.epsilon, self.middle, self.stabiliser)
             _compare_logits(graph, model, inputs[:1])
             self._graphs[model] = graph
         return graph

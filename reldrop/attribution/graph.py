@@ -98,13 +98,13 @@ class Graph:
         model: takes (B, C, H, W), gives logits (B, K).
         epsilon: of the Epsilon rule, >= 0.
         middle: rule of the convolutions behind the stem, "epsilon" or "zplus".
-        stabiliser: epsilon of all other sums (residual, average pool, ZPlus), 1e-6 in zennit.
+        stabiliser: epsilon of all other sums.
 
     Raises:
         ReldropError: if the network contains anything without a rule; the message names it.
     """
 
-    def __init__(self, model: nn.Module, epsilon: float, middle: str, stabiliser: float = 1e-6) -> None:
+    def __init__(self, model: nn.Module, epsilon: float, middle: str, stabiliser: float) -> None:
         self.epsilon, self.middle, self.stabiliser = epsilon, middle, stabiliser
         self.steps: dict[str, Step] = {}
         self._alias: dict[str, str] = {}  # nodes that change nothing, or that another step computes as well

@@ -36,6 +36,8 @@ class ImageSplit:
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the images of `order`, int64 on the CPU, as uint8 (b, C, H, W) and int64 (b,) on the split's device."""
+        if not len(order):
+            return  # split() would make one empty batch of it
         device = self.labels.device
         indices = order.to(device).split(batch_size)  # moved once: a copy for each batch would wait for the device
         if isinstance(self.images, Tensor):
@@ -140,9 +142,7 @@ class ImageData:
         for (images, targets), crop in zip(self.train.batches(order, batch_size), crops, strict=True):
             yield self.normalise(crop_and_flip(images, crop, self.crop_padding)), targets
 
-    def eval_batches(
-        self, split: str, *, batch_size: int, limit: int | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def eval_batches(self, split: str, *, batch_size: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the images of a split in a fixed order, normalised.
 
         Args:

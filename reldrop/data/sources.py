@@ -1,327 +1,317 @@
-"""Where images come from: each function here is what a file of conf/dataset builds."""
+"""The data sets that configurations name: each function reads one as `ImageData`.
 
-import os
-import pickle
+They share these parameters:
+    name: of the data set, in reports.
+    root: folder that the data sets lie in.
+    mean, std: of each channel of the training images, which are in [0, 1].
+    crop_padding: black pixels around a training image before the random crop; 0 for no crop.
+    flip: whether training images are flipped left to right with probability 0.5.
+    subset: number of training images, as evenly as possible of all classes; None for all.
+    test_subset: likewise of the test images.
+    validation: share of the training images held out before `subset` is chosen, in [0, 1).
+    memory_limit_gb: above this size, in 1e9 bytes, decoded image files are not kept in memory but decoded when used.
+    workers: processes that decode those.
+
+Which images are chosen depends on the data only, and all of them raise `ReldropError` for what its user can mend: data
+that is not found, damaged or inconsistent, and settings out of range.
+"""
+
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.utils import check_integrity
 
-from reldrop.data import files
+from reldrop.data.folders import Files, class_files, class_names, read_files
 from reldrop.data.images import ImageData, ImageSplit
+from reldrop.data.selection import evenly, hold_out, split_training
 from reldrop.errors import ReldropError
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CIFAR_STATISTICS = {
-    10: ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    100: ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
-}
+DIGITS_TEST = 450  # of the 1,797
+WHERE_ELSE = "set data_dir=PATH (or the environment variable RELDROP_DATA) to the folder that holds it"
 
 
 def digits(
-    *,
-    name: str = "digits",
-    validation: float = 0.0,
+    name: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    crop_padding: int = 0,
+    flip: bool = False,
     subset: int | None = None,
     test_subset: int | None = None,
-    crop_padding: int = 1,
-    flip: bool = False,
+    validation: float = 0.0,
 ) -> ImageData:
-    """scikit-learn's 1,797 handwritten digits, 8x8 pixels: 1,347 for training, 450 for testing. Nothing to download."""
-    from sklearn.datasets import load_digits
+    """Read the 8x8 grey digits that come with scikit-learn, in a fixed split of 1,347 to 450."""
+    from sklearn.datasets import load_digits  # takes a second to import, and nothing else here needs it
 
-    raw = load_digits()
-    images = torch.from_numpy((raw.images * (255 / 16)).round().astype(np.uint8))[:, None]
-    labels = torch.from_numpy(raw.target).long()
-    train, test = files.hold_out(labels, 450 / len(labels))
-    return _assemble(
-        lambda index: ImageSplit(images[index], labels[index]),
-        labels,
-        train,
-        (lambda index: ImageSplit(images[test][index], labels[test][index]), labels[test]),
-        validation,
-        subset,
-        test_subset,
+    bunch = load_digits()
+    images = torch.from_numpy((bunch.images * (255 / 16)).round().astype(np.uint8))[:, None]
+    labels = torch.from_numpy(bunch.target).long()
+    train, test = hold_out(labels, DIGITS_TEST, "digits")
+    return _read_arrays(
+        (images[train], labels[train]),
+        (images[test], labels[test]),
+        subset=subset,
+        test_subset=test_subset,
+        validation=validation,
         name=name,
-        classes=tuple(str(digit) for digit in range(10)),
-        mean=(0.3053,),
-        std=(0.3760,),
-        source="scikit-learn, embedded",
-        size=8,
+        classes=tuple(map(str, bunch.target_names)),
+        mean=mean,
+        std=std,
+        source="embedded in scikit-learn",
         crop_padding=crop_padding,
         flip=flip,
     )
 
 
 def cifar(
-    variant: int,
-    *,
-    name: str,
     root: str,
-    download: bool = True,
-    validation: float = 0.0,
+    variant: int,
+    name: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    crop_padding: int = 0,
+    flip: bool = False,
+    download: bool = False,
     subset: int | None = None,
     test_subset: int | None = None,
-    crop_padding: int = 4,
-    flip: bool = True,
+    validation: float = 0.0,
+    memory_limit_gb: float = 8.0,
+    workers: int = 4,
 ) -> ImageData:
-    """CIFAR-10 or CIFAR-100: the official archive, or folders train/<class> and test/<class> of image files.
+    """Read CIFAR-10 or CIFAR-100, 32x32, from the official archive or from folders of image files.
 
-    Looked for in `root` and in its subfolders cifar10 and cifar10_jpeg (or cifar100, cifar100_jpeg).
+    Both are looked for in `root`, `root`/cifar10 and `root`/cifar10_jpeg (cifar100 likewise): first the archive, packed
+    or unpacked, then folders train/CLASS and test/CLASS.
 
     Args:
-        variant: 10 or 100.
-        download: fetch the official archive into `root`, checked by its checksum, if nothing is found.
-
-    Raises:
-        ReldropError: if there is nothing to read, or what is there is damaged.
+        variant: number of classes, 10 or 100.
+        download: whether to fetch the archive into `root` where neither is found.
     """
-    places = [Path(root), Path(root) / f"cifar{variant}", Path(root) / f"cifar{variant}_jpeg"]
-    mean, std = CIFAR_STATISTICS[variant]
-    facts = {"name": name, "mean": mean, "std": std, "size": 32, "crop_padding": crop_padding, "flip": flip}
-    archive = _cifar_class(variant)
-    for place in places:
-        if (place / archive.base_folder).is_dir() or (place / archive.filename).is_file():
-            return _official_cifar(archive, place, False, validation, subset, test_subset, facts)
-    for place in places:
-        if (place / "train").is_dir() and (place / "test").is_dir():
-            return _folders(place / "train", place / "test", 32, validation, subset, test_subset, facts)
-    looked = ", ".join(map(str, places))
-    if download:
-        try:
-            return _official_cifar(archive, places[0], True, validation, subset, test_subset, facts)
-        except (OSError, RuntimeError) as error:
-            raise ReldropError(
-                f"CIFAR-{variant} is in none of {looked}, and downloading it failed ({error}); put the archive "
-                f"{archive.url} or folders train/<class>, test/<class> into one of them, or set data_dir (or RELDROP_DATA)"
-            ) from error
-    raise ReldropError(
-        f"CIFAR-{variant} is in none of {looked}; set data_dir (or RELDROP_DATA) to where it is, or dataset.download=true"
+    if variant not in (10, 100):
+        raise ReldropError(f"dataset.variant={variant} is no CIFAR; choose 10 or 100")
+    official = CIFAR10 if variant == 10 else CIFAR100
+    bases = _bases(root, [".", f"cifar{variant}", f"cifar{variant}_jpeg"])
+    archive = _first(bases, lambda base: (base / official.base_folder).is_dir() or (base / official.filename).is_file())
+    folders = _first(bases, lambda base: (base / "train").is_dir() and (base / "test").is_dir())
+    chosen = {"subset": subset, "test_subset": test_subset, "validation": validation}
+    attributes = {"name": name, "mean": mean, "std": std, "crop_padding": crop_padding, "flip": flip}
+    if archive is not None or folders is None:
+        if archive is not None:
+            train, test = _unpack(official, archive)
+        else:
+            train, test = _download(official, bases, download)
+        return _read_arrays(
+            _tensors(train), _tensors(test), classes=train.classes, source="official archive", **chosen, **attributes
+        )
+    classes = class_names(folders / "train")
+    if len(classes) != variant:
+        raise ReldropError(
+            f"{folders / 'train'} has {len(classes)} class folders where CIFAR-{variant} has {variant}; {WHERE_ELSE}"
+        )
+    return read_files(
+        class_files(folders / "train", classes),
+        class_files(folders / "test", classes),
+        size=32,
+        classes=classes,
+        source=_described(folders),
+        memory_limit_gb=memory_limit_gb,
+        workers=workers,
+        **chosen,
+        **attributes,
     )
 
 
 def tiny_imagenet(
-    *,
-    name: str,
     root: str,
-    folders: Sequence[str] = ("tiny-imagenet-200", "tiny-imagenet-25"),
-    validation: float = 0.0,
+    folders: Sequence[str],
+    name: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    crop_padding: int = 0,
+    flip: bool = False,
     subset: int | None = None,
     test_subset: int | None = None,
-    crop_padding: int = 8,
-    flip: bool = True,
+    validation: float = 0.0,
     memory_limit_gb: float = 8.0,
     workers: int = 4,
 ) -> ImageData:
-    """Tiny-ImageNet (or some of its classes) in its own layout, 64x64 pixels; its annotated val images are the test set.
+    """Read Tiny-ImageNet, 64x64, or some classes of it, in its original layout; its val images are the test split.
 
-    Raises:
-        ReldropError: if it is not found in `root` or one of its `folders`, or is incomplete.
+    Args:
+        folders: where to look, relative to `root`, in this order.
     """
-    places = [Path(root), *(Path(root) / folder for folder in folders)]
-    place = next((place for place in places if (place / "val" / "val_annotations.txt").is_file()), None)
-    if place is None or not (place / "train").is_dir():
+    bases = _bases(root, folders)
+    base = _first(bases, lambda base: (base / "train").is_dir() and (base / "val" / "val_annotations.txt").is_file())
+    if base is None:
         raise ReldropError(
-            f"Tiny-ImageNet (train/<wnid>/images, val/val_annotations.txt) is in none of {', '.join(map(str, places))}; get "
-            "http://cs231n.stanford.edu/tiny-imagenet-200.zip, unpack it there, or set data_dir (or RELDROP_DATA)"
+            f"Tiny-ImageNet not found: looked in {_listed(bases)} for train/WNID/images and val/val_annotations.txt; "
+            f"unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip there, or {WHERE_ELSE}"
         )
-    classes = files.list_classes(place / "train")
-    test = _annotated(place / "val", classes)
-    facts = {
-        "name": name,
-        "mean": IMAGENET_MEAN,
-        "std": IMAGENET_STD,
-        "size": 64,
-        "crop_padding": crop_padding,
-        "flip": flip,
-        "classes": tuple(classes),
-        "source": f"Tiny-ImageNet folder {place.name}",
-    }
-    train = files.list_images(place / "train", classes)
-    return _from_files(train, test, 64, validation, subset, test_subset, facts, memory_limit_gb, workers)
+    classes = class_names(base / "train")
+    return read_files(
+        class_files(base / "train", classes),
+        _annotated_files(base / "val", classes),
+        size=64,
+        subset=subset,
+        test_subset=test_subset,
+        validation=validation,
+        memory_limit_gb=memory_limit_gb,
+        workers=workers,
+        name=name,
+        classes=classes,
+        mean=mean,
+        std=std,
+        source=_described(base),
+        crop_padding=crop_padding,
+        flip=flip,
+    )
 
 
 def image_folder(
-    *,
-    name: str,
     root: str,
     folder: str,
     size: int,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-    validation: float = 0.0,
+    mean: Sequence[float],
+    std: Sequence[float],
+    name: str | None = None,
+    crop_padding: int = 0,
+    flip: bool = False,
     subset: int | None = None,
     test_subset: int | None = None,
-    crop_padding: int = 4,
-    flip: bool = True,
+    validation: float = 0.0,
     memory_limit_gb: float = 8.0,
     workers: int = 4,
 ) -> ImageData:
-    """Anybody's images of any size: <folder>/train/<class> and <folder>/test (or val, validation)/<class>.
+    """Read any images from `folder`/train/CLASS/** and `folder`/test/CLASS/** (or val or validation, in this order).
 
     Args:
-        folder: relative to `root`, or absolute.
-        size: pixels; the short side of each image is resized to it and the middle square is kept.
-
-    Raises:
-        ReldropError: if a folder is missing or empty, or the test set has a class that the training set has not.
+        folder: where they lie, relative to `root` or absolute.
+        size: side of the square images, in pixels: their short side is resized to it, their centre cropped.
+        name: None for the name of the folder.
     """
-    place = Path(root) / folder
-    test = next((place / split for split in ("test", "val", "validation") if (place / split).is_dir()), None)
-    if not (place / "train").is_dir() or test is None:
+    (base,) = _bases(root, [folder])
+    train, test = base / "train", _first([base / split for split in ("test", "val", "validation")], Path.is_dir)
+    if not train.is_dir() or test is None:
+        missing = "train/CLASS" if test is not None else "test/CLASS (or val or validation)"
         raise ReldropError(
-            f"{place} is no image folder: it must hold train/<class> and test/<class> (or val/<class>) with image files; set "
-            "dataset.folder, and data_dir (or RELDROP_DATA) if it is relative"
+            f"image folders not found: looked in {_listed([base])} for {missing}; set dataset.folder to the folder that "
+            "has them, absolute or relative to data_dir"
         )
-    if size < 1:
-        raise ReldropError(f"dataset.size is {size}; it must be at least 1 pixel")
-    facts = {
-        "name": name,
-        "mean": tuple(mean),
-        "std": tuple(std),
-        "size": size,
-        "crop_padding": crop_padding,
-        "flip": flip,
-    }
-    return _folders(place / "train", test, size, validation, subset, test_subset, facts, memory_limit_gb, workers)
-
-
-# ---- shared -----------------------------------------------------------------------------------------------------------
-
-
-def _assemble(
-    read_train: Callable[[Tensor], ImageSplit],
-    labels: Tensor,
-    train: Tensor,
-    test: tuple[Callable[[Tensor], ImageSplit], Tensor],
-    validation: float,
-    subset: int | None,
-    test_subset: int | None,
-    **facts: Any,
-) -> ImageData:
-    """Choose what to train, validate and test on, and only then read it.
-
-    Args:
-        read_train: reads the images of given indices; `labels` are those of all of them.
-        train: indices of the training set, before a validation set is held out.
-        test: the same for the test set, with its labels.
-    """
-    stays, held = files.hold_out(labels[train], validation)
-    stays, held = train[stays], train[held]
-    chosen = stays[files.choose(labels[stays], subset, "subset")]
-    read_test, test_labels = test
-    return ImageData(
-        train=read_train(chosen),
-        validation=read_train(held) if len(held) else None,
-        test=read_test(files.choose(test_labels, test_subset, "test_subset")),
-        **facts,
+    classes = class_names(train)
+    return read_files(
+        class_files(train, classes),
+        class_files(test, classes),
+        size=size,
+        subset=subset,
+        test_subset=test_subset,
+        validation=validation,
+        memory_limit_gb=memory_limit_gb,
+        workers=workers,
+        name=base.resolve().name if name is None else name,
+        classes=classes,
+        mean=mean,
+        std=std,
+        source=_described(base),
+        crop_padding=crop_padding,
+        flip=flip,
     )
 
 
-def _from_files(
-    train: files.Files,
-    test: files.Files,
-    size: int,
-    validation: float,
-    subset: int | None,
-    test_subset: int | None,
-    facts: dict[str, Any],
-    memory_limit_gb: float = 8.0,
-    workers: int = 0,
-) -> ImageData:
-    def reader(source: files.Files) -> Callable[[Tensor], ImageSplit]:
-        paths, labels = source
-        return lambda index: files.read(
-            ([paths[i] for i in index.tolist()], labels[index]), size, memory_limit_gb, workers
-        )
-
-    everything = torch.arange(len(train[0]))
-    return _assemble(
-        reader(train), train[1], everything, (reader(test), test[1]), validation, subset, test_subset, **facts
-    )
+def _bases(root: str, folders: Sequence[str]) -> list[Path]:
+    return [Path(root).expanduser() / folder for folder in folders]
 
 
-def _folders(
-    train: Path,
-    test: Path,
-    size: int,
-    validation: float,
-    subset: int | None,
-    test_subset: int | None,
-    facts: dict[str, Any],
-    memory_limit_gb: float = 8.0,
-    workers: int = 0,
-) -> ImageData:
-    classes = files.list_classes(train)
-    facts = {**facts, "classes": tuple(classes), "source": f"image files in folder {train.parent.name}"}
-    images = (files.list_images(folder, classes) for folder in (train, test))
-    return _from_files(*images, size, validation, subset, test_subset, facts, memory_limit_gb, workers)
+def _first(paths: Sequence[Path], found: Callable[[Path], bool]) -> Path | None:
+    return next(filter(found, paths), None)
 
 
-def _cifar_class(variant: int) -> Any:
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    if variant not in CIFAR_STATISTICS:
-        raise ReldropError(f"dataset.variant is {variant}; it must be 10 or 100")
-    return CIFAR10 if variant == 10 else CIFAR100
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(str(path) if path.is_dir() else f"{path} (no such folder)" for path in paths)
 
 
-def _official_cifar(
-    archive: Any,
-    place: Path,
-    download: bool,
-    validation: float,
-    subset: int | None,
-    test_subset: int | None,
-    facts: dict[str, Any],
-) -> ImageData:
-    unpacked = (place / archive.base_folder).is_dir()
+def _described(folder: Path) -> str:
+    return f"image files in folder {folder.resolve().name}"  # not its path: this goes into results that are passed on
+
+
+def _unpack(official: type[CIFAR10], base: Path) -> list[CIFAR10]:
+    """Return the training and test part of the archive in `base`, unpacking it there first where need be."""
     try:
-        # With download=True, torchvision unpacks an archive that is there already, after checking its checksum.
-        splits = [archive(str(place), train=train, download=download or not unpacked) for train in (True, False)]
-    except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        if download:
-            raise
+        # What torchvision calls download also unpacks an archive that is there; it fetches one if none is intact.
+        packed = check_integrity(base / official.filename, official.tgz_md5)
+        return [official(base, train=train, download=packed) for train in (True, False)]
+    except RuntimeError as error:
         raise ReldropError(
-            f"the official archive in {place} is damaged or incomplete ({error}); remove {archive.base_folder} and "
-            f"{archive.filename} there and get {archive.url} anew"
+            f"the official archive in {base} is damaged or incomplete: {official.base_folder} or {official.filename} "
+            f"has a wrong checksum; remove both, then set dataset.download=true or put {official.url} there"
         ) from error
-    (train, train_labels), (test, test_labels) = (
-        (torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets)) for split in splits
-    )
-    return _assemble(
-        lambda index: ImageSplit(train[index], train_labels[index]),
-        train_labels,
-        torch.arange(len(train)),
-        (lambda index: ImageSplit(test[index], test_labels[index]), test_labels),
-        validation,
-        subset,
-        test_subset,
-        classes=tuple(splits[0].classes),
-        source="official archive",
-        **facts,
-    )
+    except OSError as error:
+        raise ReldropError(
+            f"cannot unpack or read the official archive in {base}: {error}; unpack it in a folder you can write, and "
+            f"{WHERE_ELSE}"
+        ) from error
 
 
-def _annotated(folder: Path, classes: Sequence[str]) -> files.Files:
-    """The images of Tiny-ImageNet's val folder, in the order of their annotations."""
-    label = {name: index for index, name in enumerate(classes)}
+def _download(official: type[CIFAR10], bases: Sequence[Path], allowed: bool) -> list[CIFAR10]:
+    """Fetch the archive into the first of the `bases` in vain looked through; return its training and test part."""
+    missing = (
+        f"{official.__name__} not found: looked in {_listed(bases)} for {official.base_folder}, {official.filename}, "
+        "or train/CLASS and test/CLASS"
+    )
+    if not allowed:
+        raise ReldropError(f"{missing}; set dataset.download=true, put {official.url} there, or {WHERE_ELSE}")
+    try:
+        return [official(bases[0], train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError, HTTPException) as error:  # no network, no space, a wrong checksum
+        raise ReldropError(
+            f"{missing}; and downloading it failed ({error}): put {official.url} there, or {WHERE_ELSE}"
+        ) from error
+
+
+def _tensors(dataset: CIFAR10) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(dataset.data).permute(0, 3, 1, 2), torch.tensor(dataset.targets)
+
+
+def _annotated_files(folder: Path, classes: Sequence[str]) -> Files:
+    """Return the images of Tiny-ImageNet's val folder, labelled by a table of file name, WNID and bounding box."""
+    table = folder / "val_annotations.txt"
     paths, labels = [], []
-    annotations = folder / "val_annotations.txt"
-    for number, line in enumerate(annotations.read_text().splitlines(), 1):
-        columns = line.split("\t")
-        if len(columns) < 2:
-            raise ReldropError(f"{annotations}, line {number}: expected a file name, a tab and a class, found {line!r}")
-        if columns[1] not in label:
-            raise ReldropError(f"{annotations}, line {number}: class {columns[1]} is not in the training set")
-        path = folder / "images" / columns[0]
-        if not os.path.isfile(path):
-            raise ReldropError(f"{annotations}, line {number}: image {path} does not exist")
-        paths.append(str(path))
-        labels.append(label[columns[1]])
+    for number, line in enumerate(table.read_text().splitlines(), 1):
+        image, wnid, *_ = [*line.split("\t"), ""]
+        if wnid not in classes:
+            raise ReldropError(f"{table}, line {number}: {wnid!r} is a class without training images; remove the line")
+        paths.append(str(folder / "images" / image))
+        labels.append(classes.index(wnid))
     if not paths:
-        raise ReldropError(f"{annotations} lists no images")
-    return paths, torch.tensor(labels)
+        raise ReldropError(f"{table} lists no images; it needs a line for each: its file name, a tab, its class")
+    return Files(paths, torch.tensor(labels))
+
+
+def _read_arrays(
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    subset: int | None,
+    test_subset: int | None,
+    validation: float,
+    **attributes: Any,
+) -> ImageData:
+    """Choose from decoded images, uint8 (N, C, H, W), and labels, int64 (N,); `attributes` are those of `ImageData`."""
+
+    def choose(split: tuple[Tensor, Tensor], indices: Tensor) -> ImageSplit:
+        images, labels = split
+        return ImageSplit(images[indices].contiguous(), labels[indices])
+
+    kept, held_out = split_training(train[1], validation, subset)
+    return ImageData(
+        size=train[0].shape[-1],
+        train=choose(train, kept),
+        test=choose(test, evenly(test[1], test_subset, "test_subset")),
+        validation=None if held_out is None else choose(train, held_out),
+        **attributes,
+    )

@@ -1,0 +1,30 @@
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+DEMO := results/demo
+
+.PHONY: demo test setup lint clean
+
+demo: setup
+	$(RUN) -m reldrop.train -m augmentation=none,random_erasing,reldrop_block seed=0,1,2 results_dir=$(DEMO)
+	$(RUN) -m reldrop.figures "$$(ls -d $(DEMO)/runs/digits_resnet/reldrop_block/seed0-* | head -n 1)" --output $(DEMO)/examples.png
+	$(RUN) -m reldrop.tables $(DEMO)
+
+test: setup
+	$(RUN) -m pytest
+
+setup: $(VENV)/installed
+
+# The mark is written last: an installation that was cut off is repeated.
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@
+
+lint: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+clean:
+	rm -rf $(VENV) $(DEMO)
