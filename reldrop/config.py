@@ -1,12 +1,15 @@
-"""Checks of a composed configuration before any work starts."""
+"""From a composed configuration to objects, with checks before any work starts."""
 
 import inspect
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from hydra.utils import get_object
-from omegaconf import DictConfig
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
 
 from reldrop.errors import ReldropError
 
@@ -57,6 +60,38 @@ def _refuse_unknown(group: str, node: DictConfig, known: Any) -> None:
             raise ReldropError(f"{prefix}{key} is not a setting; {hint}")
 
 
-def arguments(node: DictConfig, group: str) -> DictConfig:
-    """Return a group without the keys that only name the choice, as `hydra.utils.instantiate` takes it."""
-    return DictConfig({key: value for key, value in node.items() if key not in LABELS.get(group, ())})
+def build(cfg: DictConfig, group: str, *args: Any, **options: Any) -> Any:
+    """Return what a group of the configuration describes, built with these further arguments.
+
+    Raises:
+        ReldropError: if it refuses its settings.
+    """
+    settings = {key: value for key, value in cfg[group].items() if key not in LABELS.get(group, ())}
+    try:
+        return instantiate(settings, *args, **options)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ReldropError):
+            raise cause from None
+        if isinstance(cause, TypeError | ValueError):  # e.g. an optimizer's "Invalid learning rate"
+            raise ReldropError(f"{group} ({cfg[group]['_target_']}) cannot be built: {cause}") from error
+        raise
+
+
+def suggest(overrides: Sequence[str], config_path: str) -> str | None:
+    """Return a hint for the first override of a command line whose key does not exist, for Hydra's own message has none."""
+    with initialize_config_dir(config_path, version_base="1.3"):
+        known = list(_dotted(compose("train"))) + list(GROUPS) + ["trainer", "tracking"]
+    for override in overrides:
+        key = override.split("=")[0]
+        near = get_close_matches(key, known, n=1, cutoff=0.75)
+        if "=" in override and key not in known and not key.startswith(("+", "~", "hydra")) and near:
+            return f"error: {key} is not a setting; did you mean {near[0]}?"
+    return None
+
+
+def _dotted(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        yield f"{prefix}{key}"
+        if OmegaConf.is_dict(node._get_node(key)):
+            yield from _dotted(node[key], f"{prefix}{key}.")

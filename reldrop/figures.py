@@ -77,18 +77,17 @@ def figure_of_run(folder: Path) -> Figure:
     Raises:
         ReldropError: if the folder holds no run with a checkpoint.
     """
-    from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
     from reldrop.augmentation import RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel
-    from reldrop.train import arguments
+    from reldrop.config import build
 
     missing = [name for name in ("config.yaml", "last.pt") if not (folder / name).is_file()]
     if missing:
         raise ReldropError(f"{folder} is no run folder with a checkpoint ({', '.join(missing)} not found)")
     cfg = OmegaConf.load(folder / "config.yaml")
-    data = instantiate(cfg.dataset)
-    model = instantiate(cfg.backbone, num_classes=data.num_classes, channels=data.channels, size=data.size)
+    data = build(cfg, "dataset")
+    model = build(cfg, "backbone", num_classes=data.num_classes, channels=data.channels, size=data.size)
     state = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
     model.eval()
@@ -98,8 +97,7 @@ def figure_of_run(folder: Path) -> Figure:
         "RelDrop_patch": RelDropPatch(),
         "RelDrop_pixel": RelDropPixel(),
     }
-    attribution = instantiate(arguments(cfg.attribution, "attribution"))
-    return occlusion_figure(model, data, attribution, augmentations)
+    return occlusion_figure(model, data, build(cfg, "attribution"), augmentations)
 
 
 def main() -> None:

@@ -2,16 +2,16 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
-from hydra.utils import instantiate
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import arguments, check_keys
+from reldrop.config import build, check_keys, suggest
 from reldrop.data import ImageData
 from reldrop.errors import ReldropError
 from reldrop.loop import Loop, TrainerConfig
@@ -32,6 +32,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         ReldropError: for anything the user can mend.
     """
     check_keys(cfg)
+    check_parts(cfg)
     config = TrainerConfig(**OmegaConf.to_container(cfg.trainer, resolve=True))
     with Run(cfg) as run:
         if run.finished:
@@ -39,8 +40,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
             return run.summary()
         logger.info("run folder %s", run.folder)
         fabric = _start_fabric(config)
-        data = instantiate(cfg.dataset)
-        loop = build(cfg, config, fabric, data, run)
+        data = build(cfg, "dataset")
+        loop = build_loop(cfg, config, fabric, data, run)
         if loop.resume():
             logger.info("resuming after %d epochs and %d batches", loop.epoch, loop.batch)
         tracker = start_tracking(
@@ -60,21 +61,32 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         return summary
 
 
-def build(cfg: DictConfig, config: TrainerConfig, fabric: Fabric, data: ImageData, run: Run) -> Loop:
+def build_loop(cfg: DictConfig, config: TrainerConfig, fabric: Fabric, data: ImageData, run: Run) -> Loop:
     """Put the parts of a run together, with weights that depend on the seed only."""
     torch.manual_seed(derive_seed(cfg.seed, "weights"))
     shape = {"num_classes": data.num_classes, "channels": data.channels, "size": data.size}
-    model = instantiate(cfg.backbone, **shape)
-    attribution = instantiate(cfg.attribution)
-    fill = {"normalisation": (data.mean, data.std)} if "fill" in cfg.augmentation else {}
-    augmentation = instantiate(arguments(cfg.augmentation, "augmentation"), **fill)
+    model = build(cfg, "backbone", **shape)
+    attribution = build(cfg, "attribution")
+    augmentation = build_augmentation(cfg, (data.mean, data.std))
     if augmentation.needs_relevance:
         attribution.check(model, torch.zeros(1, data.channels, data.size, data.size))
-    optimizer = instantiate(cfg.optimizer, model.parameters())
-    scheduler = instantiate(
-        cfg.scheduler, optimizer, epochs=config.epochs, steps_per_epoch=data.steps_per_epoch(config.batch_size)
-    )
+    optimizer = build(cfg, "optimizer", model.parameters())
+    steps = data.steps_per_epoch(config.batch_size)
+    scheduler = build(cfg, "scheduler", optimizer, epochs=config.epochs, steps_per_epoch=steps)
     return Loop(fabric, model, data, augmentation, attribution, optimizer, scheduler, run, config, cfg.seed)
+
+
+def build_augmentation(cfg: DictConfig, normalisation: tuple[Sequence[float], Sequence[float]]) -> Any:
+    """Return the augmentation; those that fill are told the normalisation (mean, std) of the data."""
+    return build(cfg, "augmentation", **({"normalisation": normalisation} if "fill" in cfg.augmentation else {}))
+
+
+def check_parts(cfg: DictConfig) -> None:
+    """Build once, for nothing, what needs no data: its mistakes then show before the data are read."""
+    build(cfg, "attribution")
+    build_augmentation(cfg, ((0.0,), (1.0,)))
+    optimizer = build(cfg, "optimizer", [torch.nn.Parameter(torch.zeros(1))])
+    build(cfg, "scheduler", optimizer, epochs=1, steps_per_epoch=1)
 
 
 def summarise(run: Run, loop: Loop, data: ImageData) -> dict[str, Any]:
@@ -101,11 +113,14 @@ def summarise(run: Run, loop: Loop, data: ImageData) -> dict[str, Any]:
 
 def _start_fabric(config: TrainerConfig) -> Fabric:
     try:
-        return Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)
+        fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)
     except (ValueError, RuntimeError, TypeError) as error:
         raise ReldropError(
             f"trainer.accelerator={config.accelerator}, trainer.precision={config.precision} cannot be used here: {error}"
         ) from error
+    if fabric.device.type == "cpu" and config.precision == "16-mixed":  # Fabric would quietly take another one
+        raise ReldropError("trainer.precision=16-mixed needs a GPU; on the CPU, take bf16-mixed or 32-true")
+    return fabric
 
 
 def _report(record: dict[str, Any], config: TrainerConfig, tracker: Any) -> None:
@@ -143,5 +158,14 @@ def main(cfg: DictConfig) -> float:
         sys.exit("interrupted; the same command goes on from the last checkpoint")
 
 
+def command() -> None:
+    """Run `main`, and help with misspelt settings."""
+    try:
+        main()
+    except SystemExit as stop:
+        hint = suggest(sys.argv[1:], CONFIG_PATH) if stop.code == 1 else None
+        sys.exit(hint or stop.code)
+
+
 if __name__ == "__main__":
-    main()
+    command()

@@ -43,7 +43,7 @@ def resnet(
     if cifar_stem:
         _use_cifar_stem(model, channels)
     if weights is not None:
-        load_weights(model, weights, name)
+        load_weights(model, weights, name, keep_head=not reset_head)
         if reset_head:
             reset_classifier(model.get_classifier())
     return model

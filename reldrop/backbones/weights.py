@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from reldrop.errors import ReldropError
 
 
-def load_weights(model: nn.Module, source: str, name: str) -> None:
-    """Load weights into `model` in place; a last layer of another shape stays as it is.
+def load_weights(model: nn.Module, source: str, name: str, keep_head: bool) -> None:
+    """Load weights into `model` in place.
 
     Args:
         source: "timm" for timm's pretrained weights of the network `name`, the path of a checkpoint (a state dict, or one of
             this package's), or the id OWNER/NAME of a Hugging Face repository.
+        keep_head: whether the last layer is loaded as well.
 
     Raises:
         ReldropError: if the source does not exist, cannot be reached, or belongs to another network.
@@ -24,8 +25,16 @@ def load_weights(model: nn.Module, source: str, name: str) -> None:
     state = _fetch(source, name)
     expected = model.state_dict()
     head = _classifier_keys(model)
-    state = {key: value for key, value in state.items() if key not in head or value.shape == expected[key].shape}
-    missing = sorted(set(expected) - set(state) - head)
+    if keep_head:
+        classes = [len(state[key]) for key in head if key in state]
+        if classes and classes[0] != model.num_classes:
+            raise ReldropError(
+                f"the weights {source} are for {classes[0]} classes, the data have {model.num_classes} classes; set "
+                "backbone.reset_head=true to start with a new last layer"
+            )
+    else:
+        state = {key: value for key, value in state.items() if key not in head}
+    missing = sorted(set(expected) - set(state) - (set() if keep_head else head))
     unexpected = sorted(set(state) - set(expected))
     other_shape = [key for key in state if key in expected and state[key].shape != expected[key].shape]
     problems = [

@@ -61,16 +61,16 @@ def decode_all(paths: Sequence[str], size: int, description: str) -> Tensor:
 
 
 class _BatchDecoder(Dataset):
-    """What the worker processes run: from the indices of a batch to its images."""
+    """What the worker processes run: from the indices of a batch to its images, or to the message why there are none."""
 
     def __init__(self, paths: Sequence[str], size: int) -> None:
         self.paths, self.size = paths, size
 
-    def __getitem__(self, indices: list[int]) -> Tensor | ReldropError:
+    def __getitem__(self, indices: list[int]) -> Tensor | str:
         try:
             return torch.from_numpy(np.stack([decode(self.paths[index], self.size) for index in indices]))
         except ReldropError as error:
-            return error  # a DataLoader would wrap a raised one in the worker's traceback
+            return str(error)  # a DataLoader would wrap a raised one in the worker's traceback
 
 
 class StreamedImages:
@@ -102,8 +102,8 @@ class StreamedImages:
         loader.sampler[:] = [batch.tolist() for batch in indices]
         try:
             for images in loader:
-                if isinstance(images, ReldropError):
-                    raise images
+                if isinstance(images, str):
+                    raise ReldropError(images)
                 yield images
         finally:
             self._idle.append(loader)
