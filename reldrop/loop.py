@@ -53,7 +53,6 @@ class TrainerConfig:
     label_smoothing: float
     clip_grad_norm: float | None
     accelerator: str
-    devices: int
     checkpoint_every: int | None
     progress: bool
 
@@ -76,8 +75,6 @@ class TrainerConfig:
             )
         if not 0 <= self.label_smoothing < 1:
             raise ReldropError(f"trainer.label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
-        if self.devices != 1:
-            raise ReldropError(f"trainer.devices is {self.devices}; this version trains on one device, set it to 1")
 
 
 @dataclass
@@ -175,6 +172,7 @@ class Loop:
         self.epoch, self.batch, self.step = 0, 0, 0  # finished epochs, finished batches of this one, steps in all
         self.best: dict[str, Any] = {}
         self.totals = Totals()
+        self._unchecked: tuple[int, int, Tensor, Tensor, Tensor] | None = None
         self.selection = "validation_top1" if data.validation is not None else "test_top1"
 
     # ---- the method -------------------------------------------------------------------------------------------------
@@ -194,19 +192,23 @@ class Loop:
 
     def _train_epoch(self) -> None:
         self.model.train()
+        started = time.perf_counter()
         for inputs, targets in self._progress(self._batches()):
-            started = time.perf_counter()
+            if self.config.max_steps and self.step >= self.config.max_steps:
+                break
             torch.manual_seed(derive_seed(self.seed, "dropout", self.epoch, self.batch))
             occluded = self._occlude(inputs, targets)
             logits = self.model(occluded)
             loss = self.criterion(logits, targets)
-            self._check_finite(loss, occluded, logits)
             self._update(loss)
-            self._count(inputs, occluded, loss, started)
+            self._count(inputs, occluded, loss)
+            self._check_finite()
+            self._unchecked = (self.epoch + 1, self.batch, loss.detach(), occluded, logits.detach())
+            self.totals.seconds += time.perf_counter() - started
             if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0:
                 self.save()
-            if self.config.max_steps and self.step >= self.config.max_steps:
-                break
+            started = time.perf_counter()
+        self._check_finite()
 
     def _occlude(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The augmentation, with the relevance of the weights as they are now."""
@@ -245,23 +247,27 @@ class Loop:
 
     # ---- what is measured -------------------------------------------------------------------------------------------
 
-    def _count(self, inputs: Tensor, occluded: Tensor, loss: Tensor, started: float) -> None:
+    def _count(self, inputs: Tensor, occluded: Tensor, loss: Tensor) -> None:
         self.batch, self.step = self.batch + 1, self.step + 1
         totals = self.totals
         totals.images += len(inputs)
         totals.loss = totals.loss + loss.detach().double() * len(inputs)
         if occluded is not inputs:
             totals.occluded = totals.occluded + (occluded != inputs).any(1).double().mean((1, 2)).sum()
-        totals.seconds += time.perf_counter() - started
 
-    def _check_finite(self, loss: Tensor, inputs: Tensor, logits: Tensor) -> None:
+    def _check_finite(self) -> None:
+        """Look at the loss of the step before the one that was just launched: a GPU then need not wait for the host."""
+        if self._unchecked is None:
+            return
+        epoch, batch, loss, inputs, logits = self._unchecked
+        self._unchecked = None
         if torch.isfinite(loss):
             return
         raise ReldropError(
-            f"the loss is {loss.item()} at epoch {self.epoch + 1}, batch {self.batch + 1} (step {self.step + 1}): learning "
-            f"rate {self.scheduler.get_last_lr()[0]:.3g}, inputs from {inputs.min().item():.3g} to "
-            f"{inputs.max().item():.3g}, largest logit {logits.abs().max().item():.3g}. The checkpoint before it is kept "
-            f"in {self.run.folder}; try a smaller optimizer.lr, trainer.clip_grad_norm or another trainer.precision"
+            f"the loss is {loss.item()} at epoch {epoch}, batch {batch}: learning rate "
+            f"{self.scheduler.get_last_lr()[0]:.3g}, inputs from {inputs.min().item():.3g} to {inputs.max().item():.3g}, "
+            f"largest logit {logits.abs().max().item():.3g}. The checkpoint before it is kept in {self.run.folder}; try a "
+            "smaller optimizer.lr, trainer.clip_grad_norm or another trainer.precision"
         )
 
     def _evaluate(self) -> dict[str, Any]:
@@ -309,7 +315,8 @@ class Loop:
     # ---- going on after an interruption -------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write all that training depends on to last.pt."""
+        """Write all that training depends on to last.pt, unless the loss went wrong."""
+        self._check_finite()
         self.totals.attribution_seconds += self.stopwatch.take()
         self.run.save(
             {

@@ -113,7 +113,7 @@ def summarise(run: Run, loop: Loop, data: ImageData) -> dict[str, Any]:
 
 def _start_fabric(config: TrainerConfig) -> Fabric:
     try:
-        fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)
+        fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
     except (ValueError, RuntimeError, TypeError) as error:
         raise ReldropError(
             f"trainer.accelerator={config.accelerator}, trainer.precision={config.precision} cannot be used here: {error}"

@@ -179,6 +179,29 @@ def test_resumes_exactly_after_an_error(tmp_path: Path, checkpoint_every: str, m
     assert_same_run(folder, run_folder(whole))
 
 
+def test_resumes_behind_the_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill between the checkpoint of the last step and the evaluation must not lead to a further step."""
+    from reldrop.loop import Loop
+
+    options = [*QUICK, "trainer.max_steps=9", "trainer.checkpoint_every=3"]
+    whole = config(tmp_path / "whole", *options)
+    train(whole)
+    broken = config(tmp_path / "broken", *options)
+    evaluate = Loop._evaluate
+
+    def fail_at_the_end(self: Loop) -> dict[str, Any]:
+        if self.step == 9:
+            raise OSError("the power went")
+        return evaluate(self)
+
+    monkeypatch.setattr(Loop, "_evaluate", fail_at_the_end)
+    with pytest.raises(OSError, match="power"):
+        train(broken)
+    monkeypatch.undo()
+    assert train(broken)["steps"] == 9
+    assert_same_run(run_folder(broken), run_folder(whole))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 0.4, 0.9])
 def test_resumes_exactly_after_kill_9(tmp_path: Path, seconds: float) -> None:
@@ -230,7 +253,6 @@ def test_the_arms_see_the_same_images(tmp_path: Path) -> None:
         ("+dataset.subsets=3", "dataset.subset"),
         ("trainer.batch_size=1", "batch norm needs at least 2"),
         ("trainer.epochs=0", "trainer.epochs"),
-        ("trainer.devices=2", "trainer.devices"),
         ("trainer.precision=8-bit", "trainer.precision"),
         ("trainer.precision=16-mixed", "needs a GPU"),
         ("optimizer.lr=-1", "Invalid learning rate"),
