@@ -47,7 +47,7 @@ def evaluation_forward(model: nn.Module, inputs: Tensor) -> None:
 
 
 def input_gradient(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-    """Forward and backward to the input; the forward pass is one that the floor counts separately, so it is taken off."""
+    """An evaluation forward and the backward pass behind it to the input: what the floor adds to the plain step."""
     model.eval()
     x = inputs.detach().requires_grad_()
     torch.autograd.grad(model(x).gather(1, targets[:, None]).sum(), x)
