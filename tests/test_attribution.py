@@ -346,3 +346,16 @@ def test_random_draws_from_the_generator_it_is_given(tiny: nn.Module, batch: tup
     draws = [Random()(tiny, *batch, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+def test_equals_zennit_on_trained_weights(tiny: nn.Module, batch: tuple) -> None:
+    inputs, targets = batch
+    optimizer = torch.optim.SGD(tiny.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(20):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(tiny(inputs), targets).backward()
+        optimizer.step()
+    model = tiny.double()
+    expected = ZennitLRP("epsilon_flat", epsilon=1e-3)(model, inputs.double(), targets)
+    found = GradientLRP(epsilon=1e-3)(model, inputs.double(), targets)
+    assert (found - expected).abs().max() < 1e-9 * expected.abs().max()

@@ -145,8 +145,8 @@ def test_sizes_follow_the_law() -> None:
     # Up to this area all shapes fit, so that none is drawn again: uniform area, log-uniform aspect.
     assert abs(area.mean() - 0.11) < 0.002
     assert abs(area.std() - 0.18 / math.sqrt(12)) < 0.002
-    assert area.min() > 0.019
-    assert area.max() < 0.201
+    assert area.min() > 0.02 * 0.97  # sides are whole pixels
+    assert area.max() < 0.2 * 1.03
     assert abs(ratio.mean()) < 0.02
     assert abs(ratio.std() - 2 * math.log(1 / 0.3) / math.sqrt(12)) < 0.02
 
