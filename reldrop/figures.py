@@ -3,11 +3,11 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -42,8 +42,6 @@ def occlusion_figure(
 
 
 def _always(augmentation: Any) -> Any:
-    from copy import copy
-
     twin = copy(augmentation)
     if hasattr(twin, "probability"):
         twin.probability = 1.0
@@ -87,9 +85,8 @@ def figure_of_run(folder: Path) -> Figure:
         raise ReldropError(f"{folder} is no run folder with a checkpoint ({', '.join(missing)} not found)")
     cfg = OmegaConf.load(folder / "config.yaml")
     data = build(cfg, "dataset")
-    model = build(cfg, "backbone", num_classes=data.num_classes, channels=data.channels, size=data.size)
-    state = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
+    shape = {"num_classes": data.num_classes, "channels": data.channels, "size": data.size}
+    model = build(cfg, "backbone", **shape, weights=str(folder / "last.pt"), reset_head=False)
     model.eval()
     augmentations = {
         "random_erasing": RandomErasing(),

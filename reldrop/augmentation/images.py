@@ -76,25 +76,24 @@ class Occlusion:
         batch, _, *size = inputs.shape
         coins = torch.rand(batch if self.coin == "image" else 1, generator=generator) < self.probability
         chosen = coins.expand(batch).nonzero()[:, 0]  # known to the host: the coins were tossed on the CPU
-        if len(chosen) == 0:
-            return torch.zeros(batch, *size, dtype=torch.bool, device=inputs.device)
-        if len(chosen) == batch:
-            maps = relevance(inputs, targets) if self.needs_relevance else None
-            return self.place(maps, batch, tuple(size), inputs.device, generator)
-        index = chosen.to(inputs.device, non_blocking=True)
-        maps = relevance(inputs[index], targets[index]) if self.needs_relevance else None
         mask = torch.zeros(batch, *size, dtype=torch.bool, device=inputs.device)
-        return mask.index_copy_(0, index, self.place(maps, len(chosen), tuple(size), inputs.device, generator))
+        if len(chosen) == 0:
+            return mask
+        index = chosen.to(inputs.device, non_blocking=True)
+        if not self.needs_relevance:
+            maps = inputs[: len(chosen), 0]
+        elif len(chosen) == batch:
+            maps = relevance(inputs, targets)
+        else:
+            maps = relevance(inputs[index], targets[index])
+        return mask.index_copy_(0, index, self.place(maps, generator))
 
-    def place(
-        self,
-        relevance: Tensor | None,
-        count: int,
-        size: tuple[int, int],
-        device: torch.device,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        """Return the masks (count, H, W) of the chosen images, given their relevance (count, H, W)."""
+    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return the masks (n, H, W) of the n chosen images.
+
+        Args:
+            maps: (n, H, W), their relevance; without `needs_relevance`, only its shape and device mean anything.
+        """
         raise NotImplementedError
 
 
@@ -108,12 +107,12 @@ class _Rectangles(Occlusion):
 
     def __init__(
         self,
-        probability: float,
-        area: Sequence[float],
-        aspect: float,
-        coin: str,
-        fill: str | Sequence[float],
-        normalisation: Normalisation | None,
+        probability: float = 0.5,
+        area: Sequence[float] = (0.02, 0.4),
+        aspect: float = 0.3,
+        coin: str = "image",
+        fill: str | Sequence[float] = "mean",
+        normalisation: Normalisation | None = None,
     ) -> None:
         super().__init__(probability, coin, fill, normalisation)
         _check(
@@ -141,31 +140,15 @@ class RandomErasing(_Rectangles):
 
     needs_relevance = False
 
-    def __init__(
-        self,
-        probability: float = 0.5,
-        area: Sequence[float] = (0.02, 0.4),
-        aspect: float = 0.3,
-        coin: str = "image",
-        fill: str | Sequence[float] = "mean",
-        normalisation: Normalisation | None = None,
-    ) -> None:
-        super().__init__(probability, area, aspect, coin, fill, normalisation)
-
-    def place(
-        self,
-        relevance: Tensor | None,
-        count: int,
-        size: tuple[int, int],
-        device: torch.device,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        heights, widths = masks.draw_sizes((count, 1), size, self.area, self.aspect, generator)
+    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
+        count, *size = maps.shape
+        heights, widths = masks.draw_sizes((count, 1), tuple(size), self.area, self.aspect, generator)
         top, left = (
             (torch.rand(count, 1, generator=generator) * (whole - part + 1)).long()
             for whole, part in zip(size, (heights, widths), strict=True)
         )
-        return masks.rectangles(*(draw.to(device, non_blocking=True) for draw in (top, left, heights, widths)), size)
+        draws = (draw.to(maps.device, non_blocking=True) for draw in (top, left, heights, widths))
+        return masks.rectangles(*draws, tuple(size))
 
 
 class RelDropBlock(_Rectangles):
@@ -189,17 +172,11 @@ class RelDropBlock(_Rectangles):
         _check(k >= 1, "k", k, "at least 1")
         self.k = k
 
-    def place(
-        self,
-        relevance: Tensor | None,
-        count: int,
-        size: tuple[int, int],
-        device: torch.device,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        sizes = masks.draw_sizes((count, 1), size, self.area, self.aspect, generator)
+    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
+        count, *size = maps.shape
+        sizes = masks.draw_sizes((count, 1), tuple(size), self.area, self.aspect, generator)
         chosen = torch.randint(self.k, (count, 1), generator=generator)
-        return self._centred(relevance, self.k, chosen, sizes)
+        return self._centred(maps, self.k, chosen, sizes)
 
 
 class RelDropPatch(_Rectangles):
@@ -226,17 +203,11 @@ class RelDropPatch(_Rectangles):
         _check(rectangles is None or 1 <= rectangles <= k, "rectangles", rectangles, f"null or 1 to k = {k}")
         self.k, self.rectangles = k, rectangles or k
 
-    def place(
-        self,
-        relevance: Tensor | None,
-        count: int,
-        size: tuple[int, int],
-        device: torch.device,
-        generator: torch.Generator | None,
-    ) -> Tensor:
+    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
         area = (self.area[0] / self.k, self.area[1] / self.k)
-        sizes = masks.draw_sizes((count, self.rectangles), size, area, self.aspect, generator)
-        return self._centred(relevance, self.k, torch.arange(self.rectangles).expand(count, -1), sizes)
+        count, *size = maps.shape
+        sizes = masks.draw_sizes((count, self.rectangles), tuple(size), area, self.aspect, generator)
+        return self._centred(maps, self.k, torch.arange(self.rectangles).expand(count, -1), sizes)
 
 
 class RelDropPixel(Occlusion):
@@ -261,16 +232,9 @@ class RelDropPixel(Occlusion):
         _check(0 <= beta <= 1, "beta", beta, "in [0, 1]")
         self.alpha, self.beta = alpha, beta
 
-    def place(
-        self,
-        relevance: Tensor | None,
-        count: int,
-        size: tuple[int, int],
-        device: torch.device,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        noise = torch.rand(relevance.shape, device=device, generator=device_generator(generator, device))
-        return masks.threshold(relevance, self.alpha, self.beta, noise)
+    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
+        noise = torch.rand(maps.shape, device=maps.device, generator=device_generator(generator, maps.device))
+        return masks.threshold(maps, self.alpha, self.beta, noise)
 
 
 def _check(fine: bool, key: str, value: object, allowed: str) -> None:

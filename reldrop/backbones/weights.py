@@ -55,11 +55,8 @@ def reset_classifier(layer: nn.Linear) -> None:
 
 def _classifier_keys(model: nn.Module) -> set[str]:
     head = model.get_classifier()
-    return {key for key in model.state_dict() if key.rsplit(".", 1)[0] in _names_of(model, head)}
-
-
-def _names_of(model: nn.Module, module: nn.Module) -> set[str]:
-    return {name for name, other in model.named_modules() if other is module}
+    names = {name for name, module in model.named_modules() if module is head}
+    return {key for key in model.state_dict() if key.rsplit(".", 1)[0] in names}
 
 
 def _fetch(source: str, name: str) -> dict[str, Tensor]:
