@@ -50,6 +50,29 @@ def check_keys(cfg: DictConfig) -> None:
     _refuse_unknown("tracking", cfg.tracking, ["mode", "project", "entity", "group", "tags", "job_type"])
 
 
+def check_inputs(cfg: DictConfig) -> None:
+    """Refuse networks and augmentations that are not for what the data set holds, images or point clouds.
+
+    Raises:
+        ReldropError: naming the part that does not fit.
+    """
+    parts = {group: get_object(cfg[group]["_target_"]) for group in ("dataset", "backbone", "augmentation")}
+    data = getattr(inspect.signature(parts["dataset"]).return_annotation, "inputs", None)
+    fitting = {
+        "images": "a ResNet, and none, random_erasing or reldrop_block, _patch or _pixel",
+        "points": "pointnet or pointnet2_ssg or _msg, and none, random_point_dropout or reldrop_point",
+    }
+    for group in ("backbone", "augmentation"):
+        takes = getattr(parts[group], "inputs", None)
+        if data is not None and takes is not None and takes != data:
+            raise ReldropError(
+                f"{group} {cfg[group].get('name')} is for {takes}, but dataset {cfg.dataset.get('name')} has {data}, which "
+                f"go with {fitting[data]}"
+            )
+    if cfg.trainer.channels_last and data == "points":
+        raise ReldropError("trainer.channels_last=true is for images; point clouds have their channels last anyway")
+
+
 def _refuse_unknown(group: str, node: DictConfig, known: Any) -> None:
     known = list(known)
     for key in node:

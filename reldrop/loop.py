@@ -12,12 +12,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 from tqdm import tqdm
 
 from reldrop.attribution import Attribution
-from reldrop.data import ImageData
+from reldrop.data import Data
 from reldrop.errors import ReldropError
+from reldrop.layout import channel_axis
 from reldrop.runs import Run
 from reldrop.seeding import derive_seed, generator
 
@@ -53,6 +54,7 @@ class TrainerConfig:
     label_smoothing: float
     clip_grad_norm: float | None
     accelerator: str
+    eval_after_attribution: bool
     checkpoint_every: int | None
     progress: bool
 
@@ -71,7 +73,7 @@ class TrainerConfig:
                 raise ReldropError(f"trainer.{key} is {value}; it must be greater than 0")
         if self.batch_size < 2:
             raise ReldropError(
-                f"trainer.batch_size is {self.batch_size}; batch norm needs at least 2 images to learn from"
+                f"trainer.batch_size is {self.batch_size}; batch norm needs at least 2 samples to learn from"
             )
         if not 0 <= self.label_smoothing < 1:
             raise ReldropError(f"trainer.label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
@@ -81,10 +83,11 @@ class TrainerConfig:
 class Totals:
     """Sums over the batches of an epoch so far, on the device; part of the checkpoint, so that a resumed epoch ends alike."""
 
-    images: int = 0
+    samples: int = 0
     loss: Tensor | float = 0.0
-    occluded: Tensor | float = 0.0  # sum over images of the share of pixels that changed
-    conserved: list[Tensor] = field(default_factory=list)  # sum of relevance of each attributed image
+    occluded: Tensor | float = 0.0  # sum over samples of the share of pixels or points that changed
+    conserved: list[Tensor] = field(default_factory=list)  # sum of relevance of each attributed sample
+    attributed: bool = False
     seconds: float = 0.0
     attribution_seconds: float = 0.0
 
@@ -92,10 +95,10 @@ class Totals:
         """Return the figures of the epoch."""
         conserved = torch.cat(self.conserved).median().item() if self.conserved else None
         return {
-            "train_loss": float(self.loss) / self.images,
-            "occluded_share": float(self.occluded) / self.images,
+            "train_loss": float(self.loss) / self.samples,
+            "occluded_share": float(self.occluded) / self.samples,
             "conservation": conserved,
-            "images_per_second": self.images / self.seconds,
+            "samples_per_second": self.samples / self.seconds,
             "attribution_share": self.attribution_seconds / self.seconds,
         }
 
@@ -140,7 +143,7 @@ class Loop:
     Args:
         model: the network; the attribution reads it as it is, training may wrap and compile it.
         scheduler: stepped after each batch.
-        seed: of the order of images, of crops, occlusion and dropout.
+        seed: of the order of samples, of crops and other perturbations, occlusion and dropout.
 
     Raises:
         ReldropError: from `train`, when the loss stops being finite.
@@ -150,7 +153,7 @@ class Loop:
         self,
         fabric: Fabric,
         model: nn.Module,
-        data: ImageData,
+        data: Data,
         augmentation: Augmentation,
         attribution: Attribution,
         optimizer: Optimizer,
@@ -191,19 +194,20 @@ class Loop:
             self.save()
 
     def _train_epoch(self) -> None:
-        self.model.train()
+        self.model.train(not (self.config.eval_after_attribution and self.totals.attributed))
         started = time.perf_counter()
         for inputs, targets in self._progress(self._batches()):
             if self.config.max_steps and self.step >= self.config.max_steps:
                 break
             torch.manual_seed(derive_seed(self.seed, "dropout", self.epoch, self.batch))
             occluded = self._occlude(inputs, targets)
-            logits = self.model(occluded)
+            perturbed = self.data.perturb(occluded, generator(self.seed, "perturb", self.epoch, self.batch))
+            logits = self.model(perturbed)
             loss = self.criterion(logits, targets)
-            self._update(loss)
+            self._update(loss + self._penalty())
             self._count(inputs, occluded, loss)
             self._check_finite()
-            self._unchecked = (self.epoch + 1, self.batch, loss.detach(), occluded, logits.detach())
+            self._unchecked = (self.epoch + 1, self.batch, loss.detach(), perturbed, logits.detach())
             self.totals.seconds += time.perf_counter() - started
             if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0:
                 self.save()
@@ -215,14 +219,22 @@ class Loop:
         position = (self.epoch, self.batch)
         attribute = partial(self.attribution, self.module, generator=generator(self.seed, "attribution", *position))
 
-        def relevance(images: Tensor, classes: Tensor) -> Tensor:
-            maps = self.stopwatch.time(attribute, images, classes)
+        def relevance(samples: Tensor, classes: Tensor) -> Tensor:
+            maps = self.stopwatch.time(attribute, samples, classes)
             if self.attribution.conserves:
                 self.totals.conserved.append(maps.flatten(1).sum(1))
+            self.totals.attributed = True
+            if self.config.eval_after_attribution:
+                self.model.eval()
             return maps
 
         with self.fabric.autocast():
             return self.augmentation(inputs, targets, relevance, generator(self.seed, "occlusion", *position))
+
+    def _penalty(self) -> Tensor | float:
+        """What the network itself adds to the loss, as PointNet does."""
+        penalty = getattr(self.module, "penalty", None)
+        return 0.0 if penalty is None else penalty
 
     def _update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -250,10 +262,11 @@ class Loop:
     def _count(self, inputs: Tensor, occluded: Tensor, loss: Tensor) -> None:
         self.batch, self.step = self.batch + 1, self.step + 1
         totals = self.totals
-        totals.images += len(inputs)
+        totals.samples += len(inputs)
         totals.loss = totals.loss + loss.detach().double() * len(inputs)
         if occluded is not inputs:
-            totals.occluded = totals.occluded + (occluded != inputs).any(1).double().mean((1, 2)).sum()
+            changed = (occluded != inputs).any(channel_axis(inputs))
+            totals.occluded = totals.occluded + changed.flatten(1).double().mean(1).sum()
 
     def _check_finite(self) -> None:
         """Look at the loss of the step before the one that was just launched: a GPU then need not wait for the host."""
@@ -287,18 +300,22 @@ class Loop:
 
     @torch.inference_mode()
     def _accuracy(self, split: str, limit: int | None) -> dict[str, float]:
-        """Top-1 and top-5 accuracy in [0, 1] on clean inputs, in evaluation mode."""
+        """Accuracies in [0, 1] on clean inputs, in evaluation mode: top-1, top-5, and the mean of those of the classes."""
         classes = self.data.num_classes
-        metrics = {
-            name: MulticlassAccuracy(classes, top_k=min(k, classes), average="micro").to(self.fabric.device)
-            for name, k in (("top1", 1), ("top5", 5))
-        }
+        top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro").to(self.fabric.device)
+        confusion = MulticlassConfusionMatrix(classes).to(self.fabric.device)  # rows: true classes
         self.model.eval()
         for inputs, targets in self.data.eval_batches(split, batch_size=self.config.eval_batch_size, limit=limit):
             logits = self.model(inputs.contiguous(memory_format=self.memory_format))
-            for metric in metrics.values():
-                metric.update(logits, targets)
-        return {f"{split}_{name}": metric.compute().item() for name, metric in metrics.items()}
+            top5.update(logits, targets)
+            confusion.update(logits, targets)
+        counts = confusion.compute().double()
+        present = counts.sum(1) > 0  # a class without samples has no accuracy
+        return {
+            f"{split}_top1": (counts.trace() / counts.sum()).item(),
+            f"{split}_top5": top5.compute().item(),
+            f"{split}_class_mean": (counts.diag() / counts.sum(1))[present].mean().item(),
+        }
 
     def _progress(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         steps = self.data.steps_per_epoch(self.config.batch_size)

@@ -24,3 +24,9 @@ def generator(seed: int, stream: str, *position: int) -> torch.Generator:
     (which images to occlude) are known to the host without waiting for the device.
     """
     return torch.Generator().manual_seed(derive_seed(seed, stream, *position))
+
+
+def device_generator(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
+    """Return a generator on `device`, seeded by a draw from a generator on the CPU, for large draws."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return torch.Generator(device).manual_seed(seed)

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import torch
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import build, check_keys, suggest
-from reldrop.data import ImageData
+from reldrop.config import build, check_inputs, check_keys, suggest
+from reldrop.data import Data
 from reldrop.errors import ReldropError
 from reldrop.loop import Loop, TrainerConfig
 from reldrop.runs import Run
@@ -32,6 +31,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         ReldropError: for anything the user can mend.
     """
     check_keys(cfg)
+    check_inputs(cfg)
     check_parts(cfg)
     config = TrainerConfig(**OmegaConf.to_container(cfg.trainer, resolve=True))
     with Run(cfg) as run:
@@ -49,7 +49,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         )
         failed = 1
         try:
-            loop.train(lambda record: _report(record, config, tracker))
+            loop.train(lambda record: _report(record, config, tracker, data.item))
             summary = summarise(run, loop, data)
             if cfg.tracking.mode != "disabled":
                 tracker.log_image("examples", _examples(loop), loop.epoch)
@@ -61,44 +61,45 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         return summary
 
 
-def build_loop(cfg: DictConfig, config: TrainerConfig, fabric: Fabric, data: ImageData, run: Run) -> Loop:
+def build_loop(cfg: DictConfig, config: TrainerConfig, fabric: Fabric, data: Data, run: Run) -> Loop:
     """Put the parts of a run together, with weights that depend on the seed only."""
     torch.manual_seed(derive_seed(cfg.seed, "weights"))
-    shape = {"num_classes": data.num_classes, "channels": data.channels, "size": data.size}
-    model = build(cfg, "backbone", **shape)
+    model = build(cfg, "backbone", **data.model_options)
     attribution = build(cfg, "attribution")
-    augmentation = build_augmentation(cfg, (data.mean, data.std))
+    augmentation = build_augmentation(cfg, data.augmentation_options)
     if augmentation.needs_relevance:
-        attribution.check(model, torch.zeros(1, data.channels, data.size, data.size))
+        attribution.check(model, data.example())
     optimizer = build(cfg, "optimizer", model.parameters())
     steps = data.steps_per_epoch(config.batch_size)
     scheduler = build(cfg, "scheduler", optimizer, epochs=config.epochs, steps_per_epoch=steps)
     return Loop(fabric, model, data, augmentation, attribution, optimizer, scheduler, run, config, cfg.seed)
 
 
-def build_augmentation(cfg: DictConfig, normalisation: tuple[Sequence[float], Sequence[float]]) -> Any:
-    """Return the augmentation; those that fill are told the normalisation (mean, std) of the data."""
-    return build(cfg, "augmentation", **({"normalisation": normalisation} if "fill" in cfg.augmentation else {}))
+def build_augmentation(cfg: DictConfig, options: dict[str, Any]) -> Any:
+    """Return the augmentation; those that fill are told what they need to know of the data, see `Data`."""
+    return build(cfg, "augmentation", **(options if "fill" in cfg.augmentation else {}))
 
 
 def check_parts(cfg: DictConfig) -> None:
     """Build once, for nothing, what needs no data: its mistakes then show before the data are read."""
     build(cfg, "attribution")
-    build_augmentation(cfg, ((0.0,), (1.0,)))
+    images = "coin" in cfg.augmentation
+    build_augmentation(cfg, {"normalisation": ((0.0,), (1.0,))} if images else {})
     optimizer = build(cfg, "optimizer", [torch.nn.Parameter(torch.zeros(1))])
     build(cfg, "scheduler", optimizer, epochs=1, steps_per_epoch=1)
 
 
-def summarise(run: Run, loop: Loop, data: ImageData) -> dict[str, Any]:
+def summarise(run: Run, loop: Loop, data: Data) -> dict[str, Any]:
     """Return last and best accuracies, side by side, and what they were measured on."""
     history = run.history()
     last = history[-1]
-    best_test = max(record["test_top1"] for record in history)
+    best = {f"best_{key}": max(record[key] for record in history) for key in ("test_top1", "test_class_mean")}
     selected = {"selected_test_top1": loop.best["test_top1"]} if data.validation is not None else {}
     return {
         "test_top1": last["test_top1"],
         "test_top5": last["test_top5"],
-        "best_test_top1": best_test,
+        "test_class_mean": last["test_class_mean"],
+        **best,
         **selected,
         "generalisation_gap": last["train_top1"] - last["test_top1"],
         "train_loss": last["train_loss"],
@@ -106,8 +107,8 @@ def summarise(run: Run, loop: Loop, data: ImageData) -> dict[str, Any]:
         "steps": last["step"],
         "dataset": data.name,
         "source": data.source,
-        "train_images": len(data.train),
-        "test_images": len(data.test),
+        "train_samples": len(data.train),
+        "test_samples": len(data.test),
     }
 
 
@@ -123,17 +124,18 @@ def _start_fabric(config: TrainerConfig) -> Fabric:
     return fabric
 
 
-def _report(record: dict[str, Any], config: TrainerConfig, tracker: Any) -> None:
+def _report(record: dict[str, Any], config: TrainerConfig, tracker: Any, item: str) -> None:
     tracker.log(record)
     logger.info(
-        "epoch %d/%d  loss %.4f  train %.2f %%  test %.2f %%  lr %.2g  %.0f images/s  attribution %.0f %%",
+        "epoch %d/%d  loss %.4f  train %.2f %%  test %.2f %%  lr %.2g  %.3g %ss/s  attribution %.0f %%",
         record["epoch"],
         config.epochs,
         record["train_loss"],
         100 * record["train_top1"],
         100 * record["test_top1"],
         record["lr"],
-        record["images_per_second"],
+        record["samples_per_second"],
+        item,
         100 * record["attribution_share"],
     )
 

@@ -23,7 +23,7 @@ from reldrop.train import CONFIG_PATH, train
 QUICK = ["trainer.epochs=3", "dataset.subset=200", "dataset.test_subset=50", "trainer.batch_size=32"]
 EXPERIMENTS = sorted(str(path.stem) for path in (Path(CONFIG_PATH) / "experiment").glob("*.yaml"))
 AUGMENTATIONS = sorted(str(path.stem) for path in (Path(CONFIG_PATH) / "augmentation").glob("*.yaml"))
-TIMING = ("images_per_second", "attribution_share")
+TIMING = ("samples_per_second", "attribution_share")
 
 
 def config(tmp_path: Path, *overrides: str) -> DictConfig:

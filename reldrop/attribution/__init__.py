@@ -1,8 +1,9 @@
 """Which parts of an input made a network choose a class: relevance(model, inputs, targets).
 
-Every attribution is called as `attribution(model, inputs, targets, generator=None)`, takes (B, C, H, W) to (B, H, W),
-and leaves the model, its gradients, the global random state and autocast as it found them. `check(model, inputs)`
-raises before training what a call would raise. `conserves` says whether the relevance of an image is meant to sum to 1.
+Every attribution is called as `attribution(model, inputs, targets, generator=None)`, takes images (B, C, H, W) to
+(B, H, W) and point clouds (B, N, C) to (B, N), and leaves the model, its gradients, the global random state and
+autocast as it found them. `check(model, inputs)` raises before training what a call would raise. `conserves` says
+whether the relevance of a sample is meant to sum to 1.
 """
 
 from typing import Protocol
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 
 from reldrop.attribution.controls import InputGradient, Random
 from reldrop.attribution.gradient import GradientLRP
-from reldrop.attribution.zennit_lrp import ZennitLRP
+from reldrop.attribution.zennit_lrp import Official, ZennitLRP
 
-__all__ = ["Attribution", "GradientLRP", "InputGradient", "Random", "ZennitLRP", "relevance"]
+__all__ = ["Attribution", "GradientLRP", "InputGradient", "Official", "Random", "ZennitLRP", "relevance"]
 
 
 class Attribution(Protocol):
@@ -33,5 +34,5 @@ _default = GradientLRP()
 
 
 def relevance(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the relevance (B, H, W) of `inputs` (B, C, H, W) for the classes `targets` (B,), by GradientLRP."""
+    """Return the relevance (B, H, W) of images (B, C, H, W), or (B, N) of points (B, N, C), for classes (B,): GradientLRP."""
     return _default(model, inputs, targets)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.attribution.graph import evaluation_mode
+from reldrop.layout import channel_axis, positions
 
 
 class InputGradient:
@@ -17,7 +18,7 @@ class InputGradient:
     def __call__(
         self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return the saliency (B, H, W) of `inputs` (B, C, H, W) for the classes `targets` (B,)."""
+        """Return the saliency (B, H, W) of images (B, C, H, W), or (B, N) of points (B, N, C), for classes (B,)."""
         x = inputs.detach().requires_grad_()
         # Weights cast for this pass must not be found again by the training forward.
         device = inputs.device.type
@@ -26,7 +27,7 @@ class InputGradient:
         with no_cache, torch.enable_grad(), evaluation_mode(model):
             score = model(x).gather(1, targets[:, None]).sum()
         (grad,) = torch.autograd.grad(score, x)
-        return grad.abs().sum(1)
+        return grad.abs().sum(channel_axis(inputs))
 
 
 class Random:
@@ -46,6 +47,5 @@ class Random:
     def __call__(
         self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return values in [0, 1): (B, H, W) for `inputs` (B, C, H, W)."""
-        shape = (inputs.shape[0], *inputs.shape[2:])
-        return torch.rand(shape, generator=generator or self._own).to(inputs.device, non_blocking=True)
+        """Return values in [0, 1): (B, H, W) for images (B, C, H, W), (B, N) for points (B, N, C)."""
+        return torch.rand(positions(inputs), generator=generator or self._own).to(inputs.device, non_blocking=True)

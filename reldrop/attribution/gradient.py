@@ -3,7 +3,6 @@
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reldrop.attribution import rules
@@ -18,12 +17,17 @@ class GradientLRP:
     parameter gradients, and without a backward pass through the stem. The relevance of each image starts as 1 at its
     target class, so an image's map sums to the conservation ratio: 1, up to what biases and epsilon absorb.
 
+    On point clouds it covers PointNet and PointNet++: relevance follows the winners of a maximum and the chosen
+    neighbours; a difference of positions is a sum like any other; which points are sampled, and the matrices of T-Nets,
+    are taken as given.
+
     Args:
         epsilon: of the Epsilon rule on convolutions and linear layers (with their batch norms), >= 0; 1e-3 in the
             release.
         middle: "epsilon", or "zplus" for the convolutions behind the stem.
-        stem: "flat" spreads the relevance of a stem neuron evenly over its receptive field; "epsilon" goes on to the
-            pixels.
+        stem: "flat" spreads the relevance of a stem neuron evenly over its receptive field, which on point clouds is one
+            point; "epsilon" goes on to the pixels or coordinates. (The relevance of coordinates depends on where the
+            origin lies, and a point there has none.)
         stabiliser: epsilon of all other sums (residual, average pool, Flat, ZPlus), >= 0; 1e-6 in zennit.
 
     Raises:
@@ -47,47 +51,43 @@ class GradientLRP:
         self._graphs: WeakKeyDictionary[nn.Module, Graph] = WeakKeyDictionary()
 
     def check(self, model: nn.Module, inputs: Tensor) -> None:
-        """Refuse `model` if its relevance would be wrong; `inputs` (1, C, H, W) serves to compare logits."""
+        """Refuse `model` if its relevance would be wrong; one of `inputs` serves to compare logits."""
         self._graph(model, inputs)
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return the relevance (B, H, W), float32 or finer, of `inputs` (B, C, H, W) for the classes `targets` (B,).
+        """Return the relevance, float32 or finer, of `inputs` for the classes `targets` (B,).
 
-        The model is only read: its parameters, gradients, buffers and training flags stay, whatever mode it is in.
+        It is (B, H, W) for images (B, C, H, W) and (B, N) for point clouds (B, N, C), coordinates first. The model is
+        only read: its parameters, gradients, buffers and training flags stay, whatever mode it is in.
         Runs in the precision of the surrounding autocast. `generator` is not needed.
         """
         graph = self._graph(model, inputs)
         dtype = _compute_dtype(inputs)
         # Half precision has little room below 1: move the gradient up, and the relevance down again.
         scale = 1024.0 if dtype == torch.float16 else 1.0
-        with torch.autocast(inputs.device.type, enabled=False):
-            x = inputs.detach().to(dtype)
-            if self.stem == "epsilon":
-                x.requires_grad_()
-            with torch.set_grad_enabled(self.stem == "epsilon"):
-                z = rules.damped(graph.run_stem(x), graph.stem_epsilon)
-            if self.stem == "flat":
-                z.requires_grad_()
-            with torch.enable_grad():
-                logits = graph.run_rest(z)
+        with torch.autocast(inputs.device.type, enabled=False), torch.enable_grad():
+            logits, sources = graph.run(inputs, dtype, from_stem=self.stem == "flat")
             one_hot = torch.zeros_like(logits).scatter_(1, targets[:, None], scale)
-            source = z if self.stem == "flat" else x
-            (grad,) = torch.autograd.grad(logits, source, one_hot)
+            grads = torch.autograd.grad(logits, [source.value for source in sources], one_hot)
+        with torch.no_grad():
+            wide, axis = _wide(dtype), -1 if graph.on_points else 1
+            parts = (
+                source.spread((source.value * grad).sum(axis, dtype=wide))
+                for source, grad in zip(sources, grads, strict=True)
+            )
             # Relevance starts as 1 = z * g at the target's logit z. The factor 1 / z of each image is applied last.
-            target_logit = logits.detach().gather(1, targets[:, None])[:, 0].to(_wide(dtype))
+            target_logit = logits.gather(1, targets[:, None])[:, 0].to(wide)
             start = 1 / (scale * rules.stabilise(target_logit, graph.output_epsilon))
-            relevance = (source.detach() * grad).sum(1, dtype=_wide(dtype)) * start[:, None, None]
-            if self.stem == "flat":
-                relevance = _spread_evenly(relevance, graph.stem_layer, inputs.shape[-2:], graph.stabiliser)
-        return relevance
+            relevance = sum(parts)
+            return relevance * start.view(-1, *[1] * (relevance.ndim - 1))
 
     def _graph(self, model: nn.Module, inputs: Tensor) -> Graph:
         graph = self._graphs.get(model)
         if graph is None or not graph.fits(model):
             graph = Graph(model, self.epsilon, self.middle, self.stabiliser)
-            _compare_logits(graph, model, inputs[:1])
+            _verify(graph, model, inputs[:1])
             self._graphs[model] = graph
         return graph
 
@@ -101,27 +101,20 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _compare_logits(graph: Graph, model: nn.Module, inputs: Tensor) -> None:
+def _verify(graph: Graph, model: nn.Module, inputs: Tensor) -> None:
     """Refuse a network whose traced steps give other logits than the network itself (in-place tricks, control flow)."""
     with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False), evaluation_mode(model):
         expected = model(inputs)
-        found = graph.run_rest(graph.run_stem(inputs))
-    if not torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max())):
-        raise ReldropError(
-            f"attribution=gradient does not reproduce the output of {type(model).__name__}: its forward pass depends "
-            "on more than its layers. Choose attribution=zennit, or attribution=input_gradient as a control."
-        )
-
-
-def _spread_evenly(relevance: Tensor, stem: nn.Conv2d, size: tuple[int, int], stabiliser: float) -> Tensor:
-    """Flat rule: share the relevance (B, H', W') of each stem output evenly among the inputs of its receptive field.
-
-    Channels are already summed, and all input channels get the same: a convolution of ones with one channel does both
-    the counting and, transposed, the spreading.
-    """
-    channels = stem.in_channels // stem.groups
-    ones = relevance.new_ones(1, 1, *stem.kernel_size)
-    placement = {"stride": stem.stride, "padding": stem.padding, "dilation": stem.dilation}
-    count = channels * F.conv2d(relevance.new_ones(1, 1, *size), ones, **placement)
-    share = channels * relevance[:, None] / (count + stabiliser)
-    return torch.nn.grad.conv2d_input((len(relevance), 1, *size), ones, share, **placement)[:, 0]
+        found, sources = graph.run(inputs, inputs.dtype, from_stem=True)
+        if not torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max())):
+            raise ReldropError(
+                f"attribution=gradient does not reproduce the output of {type(model).__name__}: its forward pass depends "
+                "on more than its layers. Choose attribution=zennit, or attribution=input_gradient as a control."
+            )
+        if graph.on_points:
+            maps = [source.spread(source.value.sum(-1)) for source in sources]
+            if any(relevance.shape != inputs.shape[:2] for relevance in maps):
+                raise ReldropError(
+                    f"attribution=gradient cannot tell which points the first layers of {type(model).__name__} read; "
+                    "choose attribution=input_gradient as a control"
+                )

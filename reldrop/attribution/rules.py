@@ -53,18 +53,20 @@ class _RectifiedDamped(Function):
     """ReLU whose gradient also carries the factor |z| / (|z| + epsilon) of the layer in front of it."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, epsilon: float) -> Tensor:
-        a = z.relu()
+    def forward(ctx: Any, z: Tensor, epsilon: float, in_place: bool) -> Tensor:
+        a = z.relu_() if in_place else z.relu()
+        if in_place:
+            ctx.mark_dirty(a)
         ctx.save_for_backward(a)  # as the next layer does: no further memory
         ctx.epsilon = _representable(epsilon, z.dtype)
         return a
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         a = ctx.saved_tensors[0]
         factor = a + ctx.epsilon
-        return torch.div(a, factor, out=factor).mul_(grad), None
+        return torch.div(a, factor, out=factor).mul_(grad), None, None
 
 
 class _ZPlus(Function):
@@ -107,9 +109,17 @@ def damped(z: Tensor, epsilon: float) -> Tensor:
     return _Damped.apply(z, epsilon) if epsilon > 0 else z
 
 
-def rectified(z: Tensor, epsilon: float) -> Tensor:
-    """Return relu(z), with the gradient factor of `damped` for the layer that made `z`. Any shape."""
-    return _RectifiedDamped.apply(z, epsilon) if epsilon > 0 else z.relu()
+def rectified(z: Tensor, epsilon: float, in_place: bool = False) -> Tensor:
+    """Return relu(z), with the gradient factor of `damped` for the layer that made `z`. Any shape.
+
+    Args:
+        in_place: overwrite `z`, which nothing else may need: neither another reader nor the backward pass of its maker.
+            A view is not overwritten, as autograd would copy what it is a view of.
+    """
+    in_place = in_place and not z._is_view()
+    if epsilon > 0:
+        return _RectifiedDamped.apply(z, epsilon, in_place)
+    return z.relu_() if in_place else z.relu()
 
 
 def zplus(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.errors import ReldropError
+from reldrop.layout import channel_axis
 
 
 class ZennitLRP:
@@ -23,6 +24,12 @@ class ZennitLRP:
             release); or "none".
         epsilon: of the Epsilon rule, where the composite has one; None for the composite's default.
         options: further arguments of the composite, e.g. {low: -2.5, high: 2.7} for "epsilon_gamma_box".
+        output: "logits", or "log_softmax" for relevance that starts as one-hot behind a log-softmax, hence as one-hot minus
+            probabilities at the logits (as in the release's networks on point clouds).
+
+    On point clouds, hooks see modules only: what lies between them (differences of positions, maxima, products with
+    matrices) hands relevance on as if it were a gradient, which conserves no relevance where positions are subtracted
+    or multiplied.
 
     Raises:
         ReldropError: for an unknown name or argument.
@@ -36,30 +43,68 @@ class ZennitLRP:
         canonizer: str = "timm",
         epsilon: float | None = 1e-3,
         options: dict[str, Any] | None = None,
+        output: str = "logits",
     ) -> None:
+        if output not in ("logits", "log_softmax"):
+            raise ReldropError(f"attribution.output is {output!r}; it must be 'logits' or 'log_softmax'")
+        self.output = output
         self.composite = _build_composite(composite, canonizer, epsilon, dict(options or {}))
 
     def check(self, model: nn.Module, inputs: Tensor) -> None:
-        """Raise what a call with `inputs` (1, C, H, W) would raise."""
+        """Raise what a call with one of `inputs` would raise."""
         self(model, inputs, torch.zeros(len(inputs), dtype=torch.long, device=inputs.device))
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return the relevance (B, H, W) of `inputs` (B, C, H, W) for the classes `targets` (B,), in full precision."""
+        """Return the relevance (B, H, W) of images, or (B, N) of points, for classes (B,), in full precision."""
         twin = copy.deepcopy(model).eval().requires_grad_(False)
+        for module in twin.modules():
+            if hasattr(module, "plain"):  # see reldrop.backbones.point_layers
+                module.plain = True
         x = inputs.detach().to(next(twin.parameters()).dtype).requires_grad_()
         with torch.autocast(inputs.device.type, enabled=False), torch.enable_grad(), self.composite.context(twin):
-            logits = twin(x)
-            (relevance,) = torch.autograd.grad(logits, x, torch.zeros_like(logits).scatter_(1, targets[:, None], 1.0))
-        return relevance.sum(1)
+            scores = twin(x)
+            if self.output == "log_softmax":
+                scores = scores.log_softmax(1)
+            (relevance,) = torch.autograd.grad(scores, x, torch.zeros_like(scores).scatter_(1, targets[:, None], 1.0))
+        return relevance.sum(channel_axis(inputs))
+
+
+class Official:
+    """What the release computes, quirks included.
+
+    On images: Epsilon (1e-3) behind a Flat stem with torchvision's canonizer, so that relevance is copied, not split, at
+    the residual sums of timm's networks. On point clouds: its composite of named layers for PointNet++ MSG: Flat on the
+    first layer of the first scale, Epsilon (1e-6) on all others, merged batch norms, everything between them treated
+    as a gradient, and relevance that starts behind the log-softmax.
+    """
+
+    conserves = True
+
+    def __init__(self) -> None:
+        self._images = ZennitLRP("epsilon_flat", "torchvision", 1e-3)
+        self._points = ZennitLRP("epsilon_flat_named", "torchvision", 1e-6, output="log_softmax")
+
+    def check(self, model: nn.Module, inputs: Tensor) -> None:
+        """Raise what a call with one of `inputs` would raise."""
+        self._for(inputs).check(model, inputs)
+
+    def __call__(
+        self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return the relevance (B, H, W) of images, or (B, N) of points, for classes (B,), in full precision."""
+        return self._for(inputs)(model, inputs, targets)
+
+    def _for(self, inputs: Tensor) -> ZennitLRP:
+        return self._images if channel_axis(inputs) == 1 else self._points
 
 
 def _build_composite(name: str, canonizer: str, epsilon: float | None, options: dict[str, Any]) -> Any:
     from zennit.composites import COMPOSITES, SpecialFirstLayerMapComposite, layer_map_base
-    from zennit.rules import Epsilon, Flat
+    from zennit.rules import Epsilon, Flat, Pass
     from zennit.torchvision import ResNetCanonizer
-    from zennit.types import Convolution, Linear
+    from zennit.types import BatchNorm, Convolution, Linear
 
     from reldrop.attribution.canonizer import ResidualCanonizer, timm_layer_map
 
@@ -77,6 +122,9 @@ def _build_composite(name: str, canonizer: str, epsilon: float | None, options: 
         return SpecialFirstLayerMapComposite(
             own_layers + layer_map_base() + [((Linear,), rule)], [((Convolution,), Flat())], **options
         )
+    if name == "epsilon_flat_named":  # the release names all of these layers, one by one, and no activation
+        rules = [((BatchNorm, nn.Dropout), Pass()), ((Linear,), Epsilon(epsilon=1e-6 if epsilon is None else epsilon))]
+        return SpecialFirstLayerMapComposite(rules, [((Linear,), Flat())], **options)
     if name not in COMPOSITES:
         known = ", ".join(["epsilon_flat", *sorted(COMPOSITES)])
         raise ReldropError(f"attribution.composite is {name!r}; it must be one of {known}")

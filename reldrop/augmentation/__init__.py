@@ -8,14 +8,9 @@ from torch import Tensor, nn
 
 from reldrop.attribution import Attribution, GradientLRP
 from reldrop.augmentation.fill import Fill
-from reldrop.augmentation.images import (
-    NoAugmentation,
-    Occlusion,
-    RandomErasing,
-    RelDropBlock,
-    RelDropPatch,
-    RelDropPixel,
-)
+from reldrop.augmentation.images import RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel
+from reldrop.augmentation.occlusion import NoAugmentation, Occlusion
+from reldrop.augmentation.points import RandomPointDropout, RelDropPoint
 from reldrop.errors import ReldropError
 
 __all__ = [
@@ -23,10 +18,12 @@ __all__ = [
     "NoAugmentation",
     "Occlusion",
     "RandomErasing",
+    "RandomPointDropout",
     "RelDrop",
     "RelDropBlock",
     "RelDropPatch",
     "RelDropPixel",
+    "RelDropPoint",
 ]
 
 
@@ -35,20 +32,20 @@ class RelDrop:
 
     Args:
         model: the network in training, not wrapped or compiled; its weights are followed.
-        mode: "block", "patch" or "pixel".
+        mode: "block", "patch" or "pixel" for images, "point" for point clouds.
         attribution: where relevance comes from; GradientLRP by default.
-        options: of RelDropBlock, RelDropPatch or RelDropPixel.
+        options: of RelDropBlock, RelDropPatch, RelDropPixel or RelDropPoint.
     """
 
     def __init__(
         self, model: nn.Module, mode: str = "block", attribution: Attribution | None = None, **options: Any
     ) -> None:
-        modes = {"block": RelDropBlock, "patch": RelDropPatch, "pixel": RelDropPixel}
+        modes = {"block": RelDropBlock, "patch": RelDropPatch, "pixel": RelDropPixel, "point": RelDropPoint}
         if mode not in modes:
             raise ReldropError(f"mode is {mode!r}; it must be one of {', '.join(modes)}")
         self.occlude = modes[mode](**options)
         self.relevance = partial(attribution or GradientLRP(), model)
 
     def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return a copy of normalised images (B, C, H, W) with relevant parts occluded; targets (B,)."""
+        """Return a copy of normalised images (B, C, H, W), or clouds (B, N, C), partly occluded; targets (B,)."""
         return self.occlude(inputs, targets, self.relevance, generator)

@@ -1,5 +1,6 @@
-"""Networks: timm's ResNets, with a stem for small images where the images are small."""
+"""The networks that configurations name."""
 
+from reldrop.backbones.points import point_network
 from reldrop.backbones.resnets import resnet
 
-__all__ = ["resnet"]
+__all__ = ["point_network", "resnet"]

@@ -66,3 +66,6 @@ def _use_cifar_stem(model: ResNet, channels: int) -> None:
     model.conv1 = nn.Conv2d(channels, width, kernel_size=3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
+
+
+resnet.inputs = "images"  # what it takes, see reldrop.train.check_parts

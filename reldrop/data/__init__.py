@@ -1,6 +1,29 @@
-"""Image classification data: `ImageData`, which training reads its batches from, and the functions that load one."""
+"""Data sets for classification: `ImageData` and `PointData`, and the functions that load one.
 
+Training and evaluation read batches from them, see `Data`.
+"""
+
+from reldrop.data.base import Data
+from reldrop.data.cloud_sources import modelnet, point_folder, shapenet
+from reldrop.data.cloud_transforms import Perturbation
 from reldrop.data.images import ImageData, ImageSplit
+from reldrop.data.points import PointData, PointSplit
+from reldrop.data.shapes import shapes
 from reldrop.data.sources import cifar, digits, image_folder, tiny_imagenet
 
-__all__ = ["ImageData", "ImageSplit", "cifar", "digits", "image_folder", "tiny_imagenet"]
+__all__ = [
+    "Data",
+    "ImageData",
+    "ImageSplit",
+    "Perturbation",
+    "PointData",
+    "PointSplit",
+    "cifar",
+    "digits",
+    "image_folder",
+    "modelnet",
+    "point_folder",
+    "shapenet",
+    "shapes",
+    "tiny_imagenet",
+]

@@ -31,15 +31,15 @@ class Files:
         return Files([self.paths[index] for index in indices.tolist()], self.labels[indices])
 
 
-def class_names(folder: Path) -> tuple[str, ...]:
-    """Return the names of the class folders in `folder`, sorted.
+def class_names(folder: Path, items: str = "images") -> tuple[str, ...]:
+    """Return the names of the class folders in `folder`, sorted; `items` says in the message what they hold.
 
     Raises:
         ReldropError: there is none.
     """
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
-        raise ReldropError(f"{folder} has no class folders; it needs a folder of images for each class")
+        raise ReldropError(f"{folder} has no class folders; it needs a folder of {items} for each class")
     return tuple(names)
 
 

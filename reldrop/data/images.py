@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from reldrop.data.base import Batches, Data
 from reldrop.data.decode import StreamedImages
 from reldrop.data.transforms import crop_and_flip, draw_crops
 from reldrop.errors import ReldropError
@@ -50,7 +52,7 @@ class ImageSplit:
 
 
 @dataclass(eq=False)
-class ImageData:
+class ImageData(Data):
     """An image classification data set of square images.
 
     Attributes:
@@ -70,6 +72,9 @@ class ImageData:
         ReldropError: there are too few images to train on, or a setting is out of range.
     """
 
+    inputs: ClassVar[str] = "images"
+    item: ClassVar[str] = "image"
+
     name: str
     classes: tuple[str, ...]
     size: int
@@ -83,7 +88,6 @@ class ImageData:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        self.classes = tuple(self.classes)
         self.mean, self.std = tuple(map(float, self.mean)), tuple(map(float, self.std))
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ReldropError(
@@ -91,33 +95,34 @@ class ImageData:
             )
         if self.crop_padding < 0:
             raise ReldropError(f"dataset.crop_padding={self.crop_padding} must be 0 or a number of pixels above")
-        if len(self.train) < 2:
-            raise ReldropError(f"{self.name} has {len(self.train)} training image; training needs at least 2")
+        super().__post_init__()
         self.to("cpu")
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
 
     @property
     def channels(self) -> int:
         return len(self.mean)
 
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What a backbone is told: number of classes and channels, and the side of an image in pixels."""
+        return {"num_classes": self.num_classes, "channels": self.channels, "size": self.size}
+
+    @property
+    def augmentation_options(self) -> dict[str, Any]:
+        """What an augmentation that fills is told: the normalisation, (mean, std)."""
+        return {"normalisation": (self.mean, self.std)}
+
+    def example(self) -> Tensor:
+        """Return one input, zeros (1, C, S, S), on the CPU."""
+        return torch.zeros(1, self.channels, self.size, self.size)
+
     def to(self, device: torch.device | str) -> "ImageData":
         """Move the labels, and the images where they are in memory, to `device`, where batches then come from."""
-        for split in (self.train, self.test, self.validation):
-            if split is not None:
-                split.to(device)
+        super().to(device)
         self._mean, self._std = (torch.tensor(value, device=device)[:, None, None] for value in (self.mean, self.std))
         return self
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Return how many batches `train_batches` has."""
-        return -(-self._images_per_epoch(batch_size) // batch_size)
-
-    def train_batches(
-        self, epoch: int, *, batch_size: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0) -> Batches:
         """Yield the training images of an epoch, shuffled, cropped, flipped and normalised, each once.
 
         All of it is drawn before the first batch: the batches from `start` on are the same for every `start`.
@@ -135,35 +140,12 @@ class ImageData:
         Raises:
             ReldropError: a streamed image cannot be decoded.
         """
-        used = slice(start * batch_size, self._images_per_epoch(batch_size))
-        order = torch.randperm(len(self.train), generator=generator(seed, "order", epoch))[used]
+        used = self._training_items(batch_size, start)
+        order = self._training_order(epoch, seed)[used]
         crops = draw_crops(len(self.train), self.crop_padding, self.flip, generator(seed, "crop", epoch))[used]
         crops = crops.to(self._mean.device).split(batch_size)
         for (images, targets), crop in zip(self.train.batches(order, batch_size), crops, strict=True):
             yield self.normalise(crop_and_flip(images, crop, self.crop_padding)), targets
-
-    def eval_batches(self, split: str, *, batch_size: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images of a split in a fixed order, normalised.
-
-        Args:
-            split: train, validation or test.
-            batch_size: images a batch.
-            limit: only that many images, a random choice that is the same for every run; None for all.
-
-        Yields:
-            Inputs float32 (b, C, H, W) and targets int64 (b,), on the device of the data.
-
-        Raises:
-            ReldropError: there is no such split, `limit` is below 1, or a streamed image cannot be decoded.
-        """
-        chosen = self._split(split)
-        order = torch.arange(len(chosen))
-        if limit is not None:
-            if limit < 1:
-                raise ReldropError(f"cannot evaluate {limit} images of the {split} split; ask for at least 1")
-            order = torch.randperm(len(chosen), generator=generator(0, "limit"))[:limit].sort().values
-        for images, targets in chosen.batches(order, batch_size):
-            yield self.normalise(images), targets
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) on the data's device into network inputs, float32."""
@@ -173,14 +155,5 @@ class ImageData:
         """Turn network inputs (B, C, H, W) on the data's device into float32 images in [0, 1]."""
         return (inputs.float() * self._std + self._mean).clamp(0, 1)
 
-    def _images_per_epoch(self, batch_size: int) -> int:
-        images = len(self.train)
-        return images - 1 if batch_size > 1 and images % batch_size == 1 else images
-
-    def _split(self, name: str) -> ImageSplit:
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        if name not in splits:
-            raise ReldropError(f"{self.name} has no split {name!r}; choose train, validation or test")
-        if (split := splits[name]) is None:
-            raise ReldropError(f"{self.name} has no validation split; hold some images out: dataset.validation=0.1")
-        return split
+    def _network_inputs(self, stored: Tensor) -> Tensor:
+        return self.normalise(stored)

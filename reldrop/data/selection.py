@@ -8,7 +8,7 @@ from reldrop.seeding import generator
 
 
 def _ranked(labels: Tensor, stream: str) -> tuple[Tensor, Tensor]:
-    """Return a random order of the images, and the rank of each image of that order within its class (0, 1, ...)."""
+    """Return a random order of the items, and the rank of each item of that order within its class (0, 1, ...)."""
     order = torch.randperm(len(labels), generator=generator(0, stream))
     shuffled = labels[order]
     by_class = shuffled.argsort(stable=True)
@@ -19,8 +19,8 @@ def _ranked(labels: Tensor, stream: str) -> tuple[Tensor, Tensor]:
     return order, rank
 
 
-def evenly(labels: Tensor, count: int | None, setting: str) -> Tensor:
-    """Choose `count` images, as many of one class as of another as far as they go.
+def evenly(labels: Tensor, count: int | None, setting: str, item: str = "image") -> Tensor:
+    """Choose `count` items, as many of one class as of another as far as they go.
 
     A smaller choice is part of a larger one.
 
@@ -28,6 +28,7 @@ def evenly(labels: Tensor, count: int | None, setting: str) -> Tensor:
         labels: (N,) int64.
         count: how many; None for all.
         setting: name of the setting that asks for it, for the message.
+        item: the word for one of them there.
 
     Returns:
         Their indices, ascending.
@@ -39,7 +40,7 @@ def evenly(labels: Tensor, count: int | None, setting: str) -> Tensor:
         return torch.arange(len(labels))
     if not isinstance(count, int) or not 1 <= count <= len(labels):
         raise ReldropError(
-            f"dataset.{setting}={count} must be a whole number of images from 1 to the {len(labels)} there are, "
+            f"dataset.{setting}={count} must be a whole number of {item}s from 1 to the {len(labels)} there are, "
             "or null for all of them"
         )
     order, rank = _ranked(labels, setting)
@@ -47,10 +48,10 @@ def evenly(labels: Tensor, count: int | None, setting: str) -> Tensor:
 
 
 def hold_out(labels: Tensor, count: int, stream: str) -> tuple[Tensor, Tensor]:
-    """Set `count` images aside, of each class the same share.
+    """Set `count` items aside, of each class the same share.
 
     Returns:
-        Indices of the images that stay and of those set aside, each ascending.
+        Indices of the items that stay and of those set aside, each ascending.
     """
     order, rank = _ranked(labels, stream)
     share = (rank + 0.5) / labels.bincount()[labels[order]]
@@ -58,29 +59,34 @@ def hold_out(labels: Tensor, count: int, stream: str) -> tuple[Tensor, Tensor]:
     return order[count:].sort().values, order[:count].sort().values
 
 
-def split_training(labels: Tensor, validation: float, subset: int | None) -> tuple[Tensor, Tensor | None]:
-    """Choose the training and validation images out of the N training images that a data set has.
+def split_training(
+    labels: Tensor, validation: float, subset: int | None, item: str = "image"
+) -> tuple[Tensor, Tensor | None]:
+    """Choose the training and validation items out of the N training items that a data set has.
 
     Args:
         labels: (N,) int64.
-        validation: share of the N images held out, in [0, 1); 0 for no validation split.
-        subset: number of training images kept of the others; None for all.
+        validation: share of the N items held out, in [0, 1); 0 for no validation split.
+        subset: number of training items kept of the others; None for all.
+        item: the word for one of them in messages.
 
     Returns:
-        Indices of the training images and of the validation images (None without a validation split).
+        Indices of the training items and of the validation items (None without a validation split).
 
     Raises:
         ReldropError: `validation` or `subset` is out of range.
     """
     if not 0 <= validation < 1:
-        raise ReldropError(f"dataset.validation={validation} must be a share of the training images, from 0 to below 1")
+        raise ReldropError(
+            f"dataset.validation={validation} must be a share of the training {item}s, from 0 to below 1"
+        )
     if validation == 0:
-        return evenly(labels, subset, "subset"), None
+        return evenly(labels, subset, "subset", item), None
     count = round(validation * len(labels))
     if not 1 <= count < len(labels):
         raise ReldropError(
-            f"dataset.validation={validation} of {len(labels)} training images leaves no image on one side; "
+            f"dataset.validation={validation} of {len(labels)} training {item}s leaves no {item} on one side; "
             "choose a share that leaves some on both"
         )
     kept, held_out = hold_out(labels, count, "validation")
-    return kept[evenly(labels[kept], subset, "subset")], held_out
+    return kept[evenly(labels[kept], subset, "subset", item)], held_out

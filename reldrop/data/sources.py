@@ -1,4 +1,4 @@
-"""The data sets that configurations name: each function reads one as `ImageData`.
+"""The image data sets that configurations name: each function reads one as `ImageData`.
 
 They share these parameters:
     name: of the data set, in reports.
@@ -16,7 +16,7 @@ Which images are chosen depends on the data only, and all of them raise `Reldrop
 that is not found, damaged or inconsistent, and settings out of range.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,11 @@ from torchvision.datasets.utils import check_integrity
 
 from reldrop.data.folders import Files, class_files, class_names, read_files
 from reldrop.data.images import ImageData, ImageSplit
+from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
 from reldrop.data.selection import evenly, hold_out, split_training
 from reldrop.errors import ReldropError
 
 DIGITS_TEST = 450  # of the 1,797
-WHERE_ELSE = "set data_dir=PATH (or the environment variable RELDROP_DATA) to the folder that holds it"
 
 
 def digits(
@@ -96,9 +96,9 @@ def cifar(
     if variant not in (10, 100):
         raise ReldropError(f"dataset.variant={variant} is no CIFAR; choose 10 or 100")
     official = CIFAR10 if variant == 10 else CIFAR100
-    bases = _bases(root, [".", f"cifar{variant}", f"cifar{variant}_jpeg"])
-    archive = _first(bases, lambda base: (base / official.base_folder).is_dir() or (base / official.filename).is_file())
-    folders = _first(bases, lambda base: (base / "train").is_dir() and (base / "test").is_dir())
+    bases = candidates(root, [".", f"cifar{variant}", f"cifar{variant}_jpeg"])
+    archive = first(bases, lambda base: (base / official.base_folder).is_dir() or (base / official.filename).is_file())
+    folders = first(bases, lambda base: (base / "train").is_dir() and (base / "test").is_dir())
     chosen = {"subset": subset, "test_subset": test_subset, "validation": validation}
     attributes = {"name": name, "mean": mean, "std": std, "crop_padding": crop_padding, "flip": flip}
     if archive is not None or folders is None:
@@ -119,7 +119,7 @@ def cifar(
         class_files(folders / "test", classes),
         size=32,
         classes=classes,
-        source=_described(folders),
+        source=described("image files", folders),
         memory_limit_gb=memory_limit_gb,
         workers=workers,
         **chosen,
@@ -146,11 +146,11 @@ def tiny_imagenet(
     Args:
         folders: where to look, relative to `root`, in this order.
     """
-    bases = _bases(root, folders)
-    base = _first(bases, lambda base: (base / "train").is_dir() and (base / "val" / "val_annotations.txt").is_file())
+    bases = candidates(root, folders)
+    base = first(bases, lambda base: (base / "train").is_dir() and (base / "val" / "val_annotations.txt").is_file())
     if base is None:
         raise ReldropError(
-            f"Tiny-ImageNet not found: looked in {_listed(bases)} for train/WNID/images and val/val_annotations.txt; "
+            f"Tiny-ImageNet not found: looked in {listed(bases)} for train/WNID/images and val/val_annotations.txt; "
             f"unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip there, or {WHERE_ELSE}"
         )
     classes = class_names(base / "train")
@@ -167,7 +167,7 @@ def tiny_imagenet(
         classes=classes,
         mean=mean,
         std=std,
-        source=_described(base),
+        source=described("image files", base),
         crop_padding=crop_padding,
         flip=flip,
     )
@@ -195,12 +195,12 @@ def image_folder(
         size: side of the square images, in pixels: their short side is resized to it, their centre cropped.
         name: None for the name of the folder.
     """
-    (base,) = _bases(root, [folder])
-    train, test = base / "train", _first([base / split for split in ("test", "val", "validation")], Path.is_dir)
+    (base,) = candidates(root, [folder])
+    train, test = base / "train", first([base / split for split in ("test", "val", "validation")], Path.is_dir)
     if not train.is_dir() or test is None:
         missing = "train/CLASS" if test is not None else "test/CLASS (or val or validation)"
         raise ReldropError(
-            f"image folders not found: looked in {_listed([base])} for {missing}; set dataset.folder to the folder that "
+            f"image folders not found: looked in {listed([base])} for {missing}; set dataset.folder to the folder that "
             "has them, absolute or relative to data_dir"
         )
     classes = class_names(train)
@@ -217,26 +217,10 @@ def image_folder(
         classes=classes,
         mean=mean,
         std=std,
-        source=_described(base),
+        source=described("image files", base),
         crop_padding=crop_padding,
         flip=flip,
     )
-
-
-def _bases(root: str, folders: Sequence[str]) -> list[Path]:
-    return [Path(root).expanduser() / folder for folder in folders]
-
-
-def _first(paths: Sequence[Path], found: Callable[[Path], bool]) -> Path | None:
-    return next(filter(found, paths), None)
-
-
-def _listed(paths: Sequence[Path]) -> str:
-    return ", ".join(str(path) if path.is_dir() else f"{path} (no such folder)" for path in paths)
-
-
-def _described(folder: Path) -> str:
-    return f"image files in folder {folder.resolve().name}"  # not its path: this goes into results that are passed on
 
 
 def _unpack(official: type[CIFAR10], base: Path) -> list[CIFAR10]:
@@ -260,7 +244,7 @@ def _unpack(official: type[CIFAR10], base: Path) -> list[CIFAR10]:
 def _download(official: type[CIFAR10], bases: Sequence[Path], allowed: bool) -> list[CIFAR10]:
     """Fetch the archive into the first of the `bases` in vain looked through; return its training and test part."""
     missing = (
-        f"{official.__name__} not found: looked in {_listed(bases)} for {official.base_folder}, {official.filename}, "
+        f"{official.__name__} not found: looked in {listed(bases)} for {official.base_folder}, {official.filename}, "
         "or train/CLASS and test/CLASS"
     )
     if not allowed:

@@ -1,0 +1,48 @@
+"""Dropout of points in training: at random, or where the network looks (paper, section 3)."""
+
+import torch
+from torch import Tensor
+
+from reldrop.augmentation.occlusion import Occlusion, Threshold, check
+
+
+class RandomPointDropout(Occlusion):
+    """Random input dropout of PointNet++ (Qi et al. 2017): the control of RelDrop-point.
+
+    Each cloud draws a ratio from U(0, max_ratio), and each of its points is dropped with that probability. A dropped
+    point becomes a copy of the first one, so that the shape merely gets sparser.
+
+    Args:
+        max_ratio: largest ratio, in [0, 1].
+        fill: what a dropped point becomes, see `Fill`.
+        probability: of a cloud to lose points at all.
+    """
+
+    inputs = "points"
+    needs_relevance = False
+
+    def __init__(self, max_ratio: float = 0.875, fill: str | float = "first", probability: float = 1.0) -> None:
+        super().__init__(probability, "image", fill)
+        check(0 <= max_ratio <= 1, "max_ratio", max_ratio, "in [0, 1]")
+        self.max_ratio = max_ratio
+
+    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
+        ratio = self.max_ratio * torch.rand(len(maps), 1, generator=generator)
+        draws = torch.rand(maps.shape, generator=generator)
+        return (draws <= ratio).to(maps.device, non_blocking=True)
+
+
+class RelDropPoint(Threshold):
+    """Drop single points, the more likely the more relevant; all channels of a dropped point become `fill`.
+
+    Args:
+        fill: see `Fill`; the release puts 0, the centre of the cloud, with no normal.
+        probability: of a cloud to lose points at all.
+    """
+
+    inputs = "points"
+
+    def __init__(
+        self, alpha: float = 0.5, beta: float = 0.5, fill: str | float = 0.0, probability: float = 1.0
+    ) -> None:
+        super().__init__(probability, alpha, beta, "image", fill)

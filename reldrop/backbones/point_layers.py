@@ -1,0 +1,168 @@
+"""Layers of networks on point clouds, channels last: (B, N, C), or (B, S, K, C) for S neighbourhoods of K points.
+
+The two at the heart of PointNet++ are computed in a cheaper order than they are usually written. `plain = True` computes
+them as written, module by module, for tests and for tools that hook into modules.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from reldrop.geometry import gather_points
+
+
+class PointNorm(nn.BatchNorm1d):
+    """Batch norm over all points: (..., C), statistics over everything but the channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, -2)).view_as(x)
+
+
+class GroupedLinear(nn.Module):
+    """The first layer of a neighbourhood: linear([x_j - c, f_j]) for each neighbour j of each centroid c.
+
+    Being linear, it is W [x_j, f_j] - W_x c: computed once for each point and once for each centroid, and only then
+    gathered, instead of once for each neighbour.
+
+    Args:
+        channels: of a point, its coordinates (3) first.
+        width: number of outputs.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, width)
+        self.plain = False
+
+    def forward(self, points: Tensor, centroids: Tensor, index: Tensor) -> Tensor:
+        """Return (B, S, K, width).
+
+        Args:
+            points: (B, N, channels).
+            centroids: (B, S, 3).
+            index: (B, S, K), the neighbours of each centroid.
+        """
+        if self.plain:
+            neighbours = gather_points(points, index)
+            offset = neighbours[..., :3] - centroids[:, :, None]
+            return self.linear(torch.cat([offset, neighbours[..., 3:]], -1))
+        device = points.device.type
+        with torch.autocast(device, enabled=False):  # see `compute`
+            weight = self.linear.weight
+            grouped = self.compute(points.to(weight.dtype), centroids.to(weight.dtype), index, weight, self.linear.bias)
+        return grouped.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else grouped
+
+    @staticmethod
+    def compute(points: Tensor, centroids: Tensor, index: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The layer as a function of its weights, all in one precision.
+
+        It should not be half: the difference of two positions would keep no digit of a small distance.
+        """
+        of_points = F.linear(points, weight, bias)
+        of_centroids = F.linear(centroids, weight[:, :3])
+        return gather_points(of_points, index).add_(-of_centroids[:, :, None])  # negated where it is small
+
+
+class NormMax(nn.Module):
+    """Batch norm, ReLU, and the maximum over the second last dimension: (..., K, C) -> (..., C).
+
+    Only the winners are normalised and rectified, which is the same since both are monotonous in each channel; the
+    statistics are those of all.
+
+    Args:
+        width: number of channels C.
+        rectify: False to leave the ReLU out.
+    """
+
+    def __init__(self, width: int, rectify: bool = True) -> None:
+        super().__init__()
+        self.norm = PointNorm(width)
+        self.rectify = rectify
+        self.plain = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In half precision, F.batch_norm has kernels that mix it with full precision; the function below has not.
+        if self.plain or not self.training or x.dtype in (torch.float16, torch.bfloat16):
+            x = self.norm(x)
+            return (F.relu(x) if self.rectify else x).max(-2).values
+        norm = self.norm
+        norm.num_batches_tracked.add_(1)
+        groups = x.flatten(0, -3)
+        statistics = torch.batch_norm_update_stats(
+            groups.detach().flatten(0, 1), norm.running_mean, norm.running_var, norm.momentum
+        )
+        pooled = _NormMax.apply(groups, norm.weight, norm.bias, *statistics, norm.eps)
+        return (F.relu(pooled) if self.rectify else pooled).view(*x.shape[:-2], -1)
+
+
+class _NormMax(Function):
+    """The maximum over K of batch-normalised x (M, K, C), given mean and variance (C,) of x over M and K."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+    ) -> Tensor:
+        deviation = (variance + eps).sqrt()
+        winner, index = x.max(1)
+        if x.is_cuda or (weight < 0).any():  # where the norm turns a channel round; on a GPU, asking would cost more
+            lowest, lowest_index = x.min(1)
+            winner = torch.where(weight < 0, lowest, winner)
+            index = torch.where(weight < 0, lowest_index, index)
+        normalised = (winner - mean) / deviation
+        ctx.save_for_backward(x, weight, mean, deviation, normalised, index)
+        return torch.addcmul(bias, normalised, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The backward pass of batch norm for a gradient that is zero except at the winners.
+
+        dx = w/s (dy - mean(dy) - n mean(dy n)), with n = (x - m)/s: linear in x but for the winners' dy.
+        """
+        x, weight, mean, deviation, normalised, index = ctx.saved_tensors
+        count = x.shape[0] * x.shape[1]
+        grad_bias = grad.sum(0)
+        grad_weight = (grad * normalised).sum(0)
+        scale = weight / deviation
+        slope = -scale * grad_weight / (count * deviation)
+        offset = -scale * grad_bias / count - slope * mean
+        grad_x = (x * slope).add_(offset).scatter_add_(1, index[:, None], (grad * scale)[:, None])
+        return grad_x, grad_weight, grad_bias, None, None, None
+
+
+class SharedLayers(nn.Module):
+    """Linear, batch norm, ReLU, for each width: the same for every point (..., C).
+
+    The ReLU is not in place: autograd would copy the view that the norm returns.
+
+    Args:
+        widths: channels of the input, then of each layer.
+    """
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), PointNorm(after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def classifier(width: int, num_classes: int, dropout: tuple[float, float]) -> nn.Sequential:
+    """The head of PointNet and PointNet++: (B, width) -> 512 -> 256 -> logits (B, num_classes).
+
+    Args:
+        dropout: rates behind the two hidden layers.
+    """
+    return nn.Sequential(
+        *(nn.Linear(width, 512), PointNorm(512), nn.ReLU(), nn.Dropout(dropout[0])),
+        *(nn.Linear(512, 256), PointNorm(256), nn.ReLU(), nn.Dropout(dropout[1])),
+        nn.Linear(256, num_classes),
+    )

@@ -1,0 +1,100 @@
+"""PointNet++ for classification (Qi et al. 2017, https://arxiv.org/abs/1706.02413): SSG and MSG."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from reldrop.backbones.point_layers import GroupedLinear, NormMax, PointNorm, SharedLayers, classifier
+from reldrop.geometry import ball_query, farthest_points, gather_points
+
+
+class Scale(nn.Module):
+    """What is seen of the points within one radius of a centroid: a shared network on each, and the maximum.
+
+    Args:
+        channels: of a point, its coordinates (3) first.
+        radius: of the neighbourhood, in the units of the coordinates.
+        neighbours: number of points taken from it.
+        widths: of the three layers.
+    """
+
+    def __init__(self, channels: int, radius: float, neighbours: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.radius, self.neighbours = radius, neighbours
+        self.first = GroupedLinear(channels, widths[0])
+        self.first_norm = PointNorm(widths[0])
+        self.first_act = nn.ReLU()
+        self.middle = SharedLayers(*widths[:-1])
+        self.last = nn.Linear(widths[-2], widths[-1])
+        self.pool = NormMax(widths[-1])
+
+    def forward(self, xyz: Tensor, points: Tensor, centroids: Tensor) -> Tensor:
+        """Return (B, S, widths[-1]) for coordinates (B, N, 3), points (B, N, channels) and centroids (B, S, 3)."""
+        index = ball_query(xyz, centroids, self.radius, self.neighbours)
+        x = self.first_act(self.first_norm(self.first(points, centroids, index)))
+        return self.pool(self.last(self.middle(x)))
+
+
+class SetAbstraction(nn.Module):
+    """Choose centroids by farthest point sampling, and describe the neighbourhood of each at one or more scales.
+
+    Args:
+        centroids: how many.
+        scales: (radius, neighbours, widths) of each.
+    """
+
+    def __init__(self, channels: int, centroids: int, scales: Sequence[tuple[float, int, Sequence[int]]]) -> None:
+        super().__init__()
+        self.centroids = centroids
+        self.scales = nn.ModuleList(Scale(channels, *scale) for scale in scales)
+        self.channels = 3 + sum(widths[-1] for _, _, widths in scales)  # of its output
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Take points (B, N, C), coordinates first, to centroids (B, S, 3 + features), coordinates first again."""
+        xyz = points[..., :3]
+        centroids = gather_points(xyz, farthest_points(xyz, self.centroids))
+        return torch.cat([centroids, *(scale(xyz, points, centroids) for scale in self.scales)], -1)
+
+
+class PointNet2(nn.Module):
+    """Two set abstractions, a network on all centroids with a maximum over them, and a classifier.
+
+    Args:
+        channels: of a point: 3 coordinates, perhaps followed by a normal or other features.
+        levels: (centroids, scales) of the two set abstractions, see `SetAbstraction`.
+        dropout: rates of the classifier.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        levels: Sequence[tuple[int, Sequence[tuple[float, int, Sequence[int]]]]],
+        dropout: tuple[float, float],
+    ) -> None:
+        super().__init__()
+        self.sa1 = SetAbstraction(channels, *levels[0])
+        self.sa2 = SetAbstraction(self.sa1.channels, *levels[1])
+        self.sa3 = SharedLayers(self.sa2.channels, 256, 512)
+        self.last = nn.Linear(512, 1024)
+        self.pool = NormMax(1024)
+        self.head = classifier(1024, num_classes, dropout)
+        self.num_classes = num_classes
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Return logits (B, num_classes) of points (B, N, channels), for any N."""
+        return self.head(self.pool(self.last(self.sa3(self.sa2(self.sa1(points))))))
+
+    def get_classifier(self) -> nn.Linear:
+        return self.head[-1]
+
+
+SSG = (
+    (512, ((0.2, 32, (64, 64, 128)),)),
+    (128, ((0.4, 64, (128, 128, 256)),)),
+)
+MSG = (
+    (512, ((0.1, 16, (32, 32, 64)), (0.2, 32, (64, 64, 128)), (0.4, 128, (64, 96, 128)))),
+    (128, ((0.2, 32, (64, 64, 128)), (0.4, 64, (128, 128, 256)), (0.8, 128, (128, 128, 256)))),
+)

@@ -1,0 +1,40 @@
+"""PointNet and PointNet++ by name."""
+
+from torch import nn
+
+from reldrop.backbones.pointnet import PointNet
+from reldrop.backbones.pointnet2 import MSG, SSG, PointNet2
+from reldrop.backbones.weights import load_weights, reset_classifier
+from reldrop.errors import ReldropError
+
+NETWORKS = {
+    "pointnet": PointNet,
+    "pointnet2_ssg": lambda classes, channels: PointNet2(classes, channels, SSG, dropout=(0.4, 0.4)),
+    "pointnet2_msg": lambda classes, channels: PointNet2(classes, channels, MSG, dropout=(0.4, 0.5)),
+}
+
+
+def point_network(
+    name: str, *, num_classes: int, channels: int = 3, weights: str | None = None, reset_head: bool = True
+) -> nn.Module:
+    """Return a network that takes point clouds (B, N, channels), coordinates first, to logits (B, num_classes).
+
+    Args:
+        name: pointnet, pointnet2_ssg or pointnet2_msg.
+        weights: where to start: None (random) or a checkpoint file.
+        reset_head: draw the last layer anew from N(0, 0.01) when starting from weights.
+
+    Raises:
+        ReldropError: for an unknown network, and for weights that cannot be read or do not fit.
+    """
+    if name not in NETWORKS:
+        raise ReldropError(f"backbone.name is {name!r}; it must be one of {', '.join(NETWORKS)}")
+    model = NETWORKS[name](num_classes, channels)
+    if weights is not None:
+        load_weights(model, weights, name, keep_head=not reset_head)
+        if reset_head:
+            reset_classifier(model.get_classifier())
+    return model
+
+
+point_network.inputs = "points"  # what it takes, see reldrop.train.check_parts

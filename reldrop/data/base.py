@@ -1,0 +1,162 @@
+"""`Data`: what training and evaluation read of a data set, whatever its inputs are."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from reldrop.errors import ReldropError
+from reldrop.seeding import generator
+
+Batches = Iterator[tuple[Tensor, Tensor]]  # inputs (b, ...), targets (b,)
+
+
+class Split(Protocol):
+    """The N items of one split, with `labels`, int64 (N,)."""
+
+    labels: Tensor
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> Self: ...
+
+    def batches(self, order: Tensor, batch_size: int) -> Batches:
+        """Yield the items of `order`, int64 on the CPU, as they are stored, and their labels, on the split's device."""
+        ...
+
+
+class Data:
+    """Base of the data sets; a subclass says what its inputs are and how training batches are made.
+
+    Attributes:
+        inputs: kind of the inputs, "images" or "points".
+        item: the word for one of them in messages.
+        name: of the data set.
+        classes: names of the classes, in the order of the labels.
+        source: where it was read from.
+        train: training split.
+        test: test split.
+        validation: what is held out of the training items, if any.
+
+    Raises:
+        ReldropError: there are too few items to train on.
+    """
+
+    inputs: ClassVar[str]
+    item: ClassVar[str]
+
+    name: str
+    classes: tuple[str, ...]
+    source: str
+    train: Any
+    test: Any
+    validation: Any
+
+    def __post_init__(self) -> None:
+        self.classes = tuple(self.classes)
+        if len(self.train) < 2:
+            raise ReldropError(f"{self.name} has {len(self.train)} training {self.item}; training needs at least 2")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What a backbone is told about the data."""
+        raise NotImplementedError
+
+    @property
+    def augmentation_options(self) -> dict[str, Any]:
+        """What an augmentation that fills occluded parts is told about the data."""
+        return {}
+
+    def example(self) -> Tensor:
+        """Return a batch of one input, on the CPU, to check a network with."""
+        raise NotImplementedError
+
+    def perturb(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return what training makes of a batch of inputs after their occlusion; as it is here, the inputs.
+
+        Args:
+            inputs: (B, ...), on any device.
+            generator: on the CPU.
+        """
+        return inputs
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move what is in memory to `device`, where batches then come from."""
+        for split in (self.train, self.test, self.validation):
+            if split is not None:
+                split.to(device)
+        return self
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Return how many batches `train_batches` has."""
+        return -(-self._items_per_epoch(batch_size) // batch_size)
+
+    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0) -> Batches:
+        """Yield the training inputs of an epoch and their targets, shuffled, each once.
+
+        The batches from `start` on are the same for every `start`.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            batch_size: items a batch. The last batch has what is left, but a single item is left out, since batch
+                norm cannot train on one.
+            seed: of the run.
+            start: number of batches to skip.
+
+        Yields:
+            Inputs float32 (b, ...) and targets int64 (b,), on the device of the data.
+        """
+        raise NotImplementedError
+
+    def eval_batches(self, split: str, *, batch_size: int, limit: int | None = None) -> Batches:
+        """Yield the inputs of a split and their targets in a fixed order.
+
+        Args:
+            split: train, validation or test.
+            batch_size: items a batch.
+            limit: only that many items, a random choice that is the same for every run; None for all.
+
+        Yields:
+            Inputs float32 (b, ...) and targets int64 (b,), on the device of the data.
+
+        Raises:
+            ReldropError: there is no such split, `limit` is below 1, or an input cannot be read.
+        """
+        chosen = self._split(split)
+        order = torch.arange(len(chosen))
+        if limit is not None:
+            if limit < 1:
+                raise ReldropError(f"cannot evaluate {limit} {self.item}s of the {split} split; ask for at least 1")
+            order = torch.randperm(len(chosen), generator=generator(0, "limit"))[:limit].sort().values
+        for stored, targets in chosen.batches(order, batch_size):
+            yield self._network_inputs(stored), targets
+
+    def _network_inputs(self, stored: Tensor) -> Tensor:
+        """Turn items as a split yields them into what a network takes."""
+        return stored
+
+    def _training_items(self, batch_size: int, start: int) -> slice:
+        """Where in an epoch's order the batches from `start` on are."""
+        return slice(start * batch_size, self._items_per_epoch(batch_size))
+
+    def _training_order(self, epoch: int, seed: int) -> Tensor:
+        return torch.randperm(len(self.train), generator=generator(seed, "order", epoch))
+
+    def _items_per_epoch(self, batch_size: int) -> int:
+        items = len(self.train)
+        return items - 1 if batch_size > 1 and items % batch_size == 1 else items
+
+    def _split(self, name: str) -> Split:
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        if name not in splits:
+            raise ReldropError(f"{self.name} has no split {name!r}; choose train, validation or test")
+        if (split := splits[name]) is None:
+            raise ReldropError(
+                f"{self.name} has no validation split; hold some {self.item}s out: dataset.validation=0.1"
+            )
+        return split

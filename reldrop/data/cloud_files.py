@@ -1,0 +1,161 @@
+"""From a file to a point cloud: text, NumPy arrays, PLY, meshes, and the HDF5 archives of ModelNet.
+
+Every reader checks what it read, and raises `ReldropError` with the file's name for what does not make a cloud.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reldrop.errors import ReldropError
+from reldrop.seeding import derive_seed
+
+SUFFIXES = (".txt", ".xyz", ".npy", ".ply", ".off")
+SURFACE_POINTS = 10_000  # drawn on a mesh, as many as the resampled ModelNet40 has
+
+
+def read_cloud(path: str, normals: bool) -> np.ndarray:
+    """Read one file; return float64 (n, 6), x, y, z and the normal of each point, or (n, 3) without normals.
+
+    Args:
+        path: of a file with one of the `SUFFIXES`. Text has a point a line, its numbers separated by commas or by white
+            space, and so has a .npy array of shape (n, columns); further columns are passed over. A .off file, and a
+            .ply file with faces, is a mesh, on whose surface 10,000 points are drawn evenly, with the normals of their
+            faces; the draws depend on the file's name only.
+        normals: whether they are needed.
+
+    Raises:
+        ReldropError: the file cannot be read, or is no cloud; the message names it.
+    """
+    try:
+        cloud = _READERS[Path(path).suffix.lower()](path)
+    except ReldropError:
+        raise
+    except Exception as error:  # the parsers raise many types for damaged files, IndexError and struct.error among them
+        raise ReldropError(f"cannot read cloud {path}: {_reason(error)}; replace or remove it") from error
+    return _checked(cloud, path, normals)
+
+
+def h5_labels(path: str) -> np.ndarray:
+    """Return the labels, int64 (n,), of the n clouds in an HDF5 file of ModelNet.
+
+    Raises:
+        ReldropError: the file cannot be read; the message names it.
+    """
+    (labels,) = _h5_rows(path, ["label"], slice(None))
+    return labels.reshape(-1).astype(np.int64)
+
+
+def read_h5(path: str, rows: Sequence[int], normals: bool) -> list[np.ndarray]:
+    """Read the clouds `rows` of an HDF5 file of ModelNet, each float64 (n, 6), or (n, 3) without normals.
+
+    Raises:
+        ReldropError: the file cannot be read, has no normals where they are needed, or has damaged clouds.
+    """
+    first, last = min(rows), max(rows) + 1  # in one piece: the file is compressed
+    parts = _h5_rows(path, ["data", "normal"] if normals else ["data"], slice(first, last))
+    return [
+        _checked(np.concatenate([part[row - first] for part in parts], 1).astype(np.float64), f"{path}[{row}]", normals)
+        for row in rows
+    ]
+
+
+def _h5_rows(path: str, keys: Sequence[str], rows: slice) -> list[np.ndarray]:
+    import h5py  # only these archives need it
+
+    try:
+        with h5py.File(path) as file:
+            if "normal" in keys and "normal" not in file:
+                raise ReldropError(f"{path} has no normals; set dataset.normals=false to train without them")
+            return [file[key][rows] for key in keys]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise ReldropError(f"cannot read {path}: {_reason(error)}; unpack or download it again") from error
+
+
+def _read_text(path: str) -> np.ndarray:
+    with open(path) as file:
+        delimiter = "," if "," in file.read(1000) else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of an empty file, which is refused below
+        return np.loadtxt(path, delimiter=delimiter, ndmin=2)
+
+
+def _read_npy(path: str) -> np.ndarray:
+    array = np.load(path, allow_pickle=False)
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        raise ValueError(f"it is {array.dtype} {array.shape} where numbers (points, columns) are needed")
+    return array.astype(np.float64)
+
+
+def _read_off(path: str) -> np.ndarray:
+    from trimesh.exchange.off import load_off  # trimesh takes a second to import, and clouds of points do without
+
+    with open(path) as file:
+        mesh = load_off(file)  # also where the counts are glued to the header, "OFF490 518 0", as in ModelNet40
+    return _sample_surface(path, mesh["vertices"], mesh["faces"])
+
+
+def _read_ply(path: str) -> np.ndarray:
+    from trimesh.exchange.ply import load_ply
+
+    with open(path, "rb") as file:
+        mesh = load_ply(file, fix_texture=False, skip_materials=True)
+    if "vertices" not in mesh:
+        return np.empty((0, 3))
+    if mesh.get("faces") is not None and len(mesh["faces"]):
+        return _sample_surface(path, mesh["vertices"], mesh["faces"])
+    return np.concatenate([mesh["vertices"], mesh.get("vertex_normals", np.empty((len(mesh["vertices"]), 0)))], 1)
+
+
+_READERS = {".txt": _read_text, ".xyz": _read_text, ".npy": _read_npy, ".ply": _read_ply, ".off": _read_off}
+
+
+def _sample_surface(path: str, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Draw points evenly on the triangles (f, 3) between vertices (v, 3); return them with normals, (n, 6)."""
+    import trimesh
+
+    if not len(faces):
+        raise ReldropError(f"mesh {path} has no faces, so no surface to draw points on; replace or remove it")
+    vertices = np.asarray(vertices, np.float64)
+    _refuse_infinite(vertices, path, "vertex")
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    corners = vertices[mesh.faces]
+    directions = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    if not lengths.any():
+        raise ReldropError(f"mesh {path} has a surface of area 0, so none to draw points on; replace or remove it")
+    seed = derive_seed(0, f"surface {Path(path).name}")
+    points, chosen = trimesh.sample.sample_surface(mesh, SURFACE_POINTS, face_weight=lengths[:, 0], seed=seed)
+    return np.concatenate([points, directions[chosen] / lengths[chosen]], 1)
+
+
+def _checked(cloud: np.ndarray, where: str, normals: bool) -> np.ndarray:
+    """Return the columns of a cloud that are used, or refuse it."""
+    needed, (points, columns) = 6 if normals else 3, cloud.shape
+    if not points:
+        raise ReldropError(f"cloud {where} has no points; replace or remove it")
+    if columns < needed:
+        wanted = "x, y, z, nx, ny, nz" if normals else "x, y, z"
+        hint = "; set dataset.normals=false to train without normals" if columns >= 3 else ""
+        raise ReldropError(f"cloud {where} has {columns} columns where {needed} are needed ({wanted}){hint}")
+    cloud = cloud[:, :needed]
+    _refuse_infinite(cloud, where, "row")
+    if (cloud[:, :3] == cloud[0, :3]).all():
+        raise ReldropError(f"all points of cloud {where} are the same; replace or remove it")
+    return cloud
+
+
+def _refuse_infinite(values: np.ndarray, where: str, row: str) -> None:
+    # What float32 cannot hold when squared counts as infinite, too: distances are computed in it.
+    bad = ~(np.abs(values) < 1e18).all(1)
+    if bad.any():
+        number = int(bad.argmax())
+        raise ReldropError(
+            f"{where}, {row} {number + 1}: {values[number].tolist()} is not finite, or too large; correct or remove it"
+        )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].split("; use `usecols`")[0]

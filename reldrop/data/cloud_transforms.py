@@ -1,0 +1,120 @@
+"""What training does to point clouds: rotate, scale, shift and jitter, a whole batch at once.
+
+The few numbers per cloud are drawn on the CPU and moved without waiting; noise per point is drawn on the clouds' device.
+Sums of products are written out elementwise: a matrix product would be rounded under autocast.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reldrop.errors import ReldropError
+from reldrop.seeding import device_generator
+
+AXES = ("x", "y", "z")
+JITTER_LIMIT = 5.0  # standard deviations
+
+
+def rotate(clouds: Tensor, matrices: Tensor) -> Tensor:
+    """Rotate points and normals: clouds (B, P, 3 or 6), matrices (B, 3, 3), each applied to column vectors."""
+    vectors = clouds.unflatten(-1, (-1, 1, 3))  # (B, P, vectors, 1, 3)
+    return (vectors * matrices[:, None, None]).sum(-1).flatten(-2)
+
+
+def scale_and_shift(clouds: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Scale the points, then shift them; normals stay.
+
+    Args:
+        clouds: (B, P, 3 or 6).
+        scale: (B,), one factor a cloud.
+        shift: (B, 3).
+    """
+    points, normals = clouds[..., :3], clouds[..., 3:]
+    return torch.cat([points * scale[:, None, None] + shift[:, None], normals], -1)
+
+
+def jitter(clouds: Tensor, noise: Tensor, deviation: float) -> Tensor:
+    """Add `noise` (B, P, 3), standard normal, times `deviation` to the points, clipped at 5 deviations; normals stay."""
+    noise = noise.clamp(-JITTER_LIMIT, JITTER_LIMIT) * deviation
+    return torch.cat([clouds[..., :3] + noise, clouds[..., 3:]], -1)
+
+
+def draw_rotations(count: int, axis: str, generator: torch.Generator | None) -> Tensor:
+    """Draw rotation matrices (count, 3, 3): by a uniform angle about axis x, y or z, or "any", uniform over all."""
+    if axis == "any":
+        return _from_quaternions(torch.randn(count, 4, generator=generator))
+    angle = torch.rand(count, generator=generator) * (2 * math.pi)
+    fixed = AXES.index(axis)
+    first, second = (fixed + 1) % 3, (fixed + 2) % 3
+    matrices = torch.zeros(count, 3, 3)
+    matrices[:, fixed, fixed] = 1
+    matrices[:, first, first] = matrices[:, second, second] = angle.cos()
+    matrices[:, second, first] = angle.sin()
+    matrices[:, first, second] = -angle.sin()
+    return matrices
+
+
+def _from_quaternions(quaternions: Tensor) -> Tensor:
+    """Return the rotations (n, 3, 3) of quaternions (n, 4) of any length but 0."""
+    w, x, y, z = (quaternions / quaternions.norm(dim=1, keepdim=True)).unbind(1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """Random rotation, scale, shift and jitter, in this order, drawn for each cloud anew.
+
+    Attributes:
+        scale: smallest and largest factor, 0 < smallest <= largest; None for no scaling.
+        shift: largest distance along each axis, at least 0.
+        rotate: axis of a rotation by a random angle, x, y or z; "any" for a random rotation of all; None for none.
+        jitter: standard deviation of the noise of each coordinate, at least 0; clipped at 5 standard deviations.
+
+    Raises:
+        ReldropError: one of them is out of range.
+    """
+
+    scale: Sequence[float] | None = None
+    shift: float = 0.0
+    rotate: str | None = None
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and not _is_range(self.scale):
+            raise ReldropError(
+                f"dataset.scale={self.scale} must be two factors, 0 < smallest <= largest, or null for no scaling"
+            )
+        for key in ("shift", "jitter"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise ReldropError(f"dataset.{key}={getattr(self, key)} must be 0 or a length above")
+        if self.rotate not in (None, *AXES, "any"):
+            raise ReldropError(f"dataset.rotate={self.rotate!r} must be x, y, z, any, or null for no rotation")
+
+    def __call__(self, clouds: Tensor, generator: torch.Generator) -> Tensor:
+        """Return perturbed copies of clouds (B, P, 3 or 6) on any device; `generator` is on the CPU."""
+        batch, device = len(clouds), clouds.device
+        if self.rotate is not None:
+            matrices = draw_rotations(batch, self.rotate, generator)
+            clouds = rotate(clouds, matrices.to(device, non_blocking=True))
+        if self.scale is not None or self.shift:
+            smallest, largest = self.scale or (1.0, 1.0)
+            draws = torch.rand(batch, 4, generator=generator)
+            draws = draws.to(device, non_blocking=True)
+            scale = smallest + (largest - smallest) * draws[:, 0]
+            clouds = scale_and_shift(clouds, scale, (2 * draws[:, 1:] - 1) * self.shift)
+        if self.jitter:
+            noise = torch.empty_like(clouds[..., :3]).normal_(generator=device_generator(generator, device))
+            clouds = jitter(clouds, noise, self.jitter)
+        return clouds
+
+
+def _is_range(scale: object) -> bool:
+    return isinstance(scale, Sequence) and len(scale) == 2 and 0 < scale[0] <= scale[1] < math.inf

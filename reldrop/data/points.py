@@ -1,0 +1,111 @@
+"""`PointData`: a data set of point clouds as training and evaluation see it."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from reldrop.data.base import Batches, Data
+from reldrop.data.cloud_transforms import Perturbation
+from reldrop.geometry import gather_points
+from reldrop.seeding import device_generator, generator
+
+
+@dataclass(eq=False)
+class PointSplit:
+    """The N clouds of one split.
+
+    Attributes:
+        points: float32 (N, P, C), x, y, z and with C = 6 the normal of each point; perhaps mapped from a file.
+        labels: int64 (N,).
+    """
+
+    points: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "PointSplit":
+        """Move the clouds and their labels to `device`."""
+        self.points, self.labels = self.points.to(device), self.labels.to(device)
+        return self
+
+    def batches(self, order: Tensor, batch_size: int) -> Batches:
+        """Yield the clouds of `order`, int64 on the CPU, as float32 (b, P, C) and int64 (b,) on the split's device."""
+        if not len(order):
+            return  # split() would make one empty batch of it
+        for index in order.to(self.labels.device).split(batch_size):  # moved once, as each copy would wait
+            yield self.points[index], self.labels[index]
+
+
+@dataclass(eq=False)
+class PointData(Data):
+    """A data set of point clouds for classification, each of P points, centred and scaled to the unit ball.
+
+    Attributes:
+        name: of the data set.
+        classes: names of the classes, in the order of the labels.
+        source: where it was read from.
+        train: training clouds.
+        test: test clouds.
+        validation: clouds held out of the training clouds, if any.
+        perturbation: what training does to clouds, after their occlusion.
+
+    Raises:
+        ReldropError: there are too few clouds to train on.
+    """
+
+    inputs: ClassVar[str] = "points"
+    item: ClassVar[str] = "cloud"
+
+    name: str
+    classes: tuple[str, ...]
+    source: str
+    train: PointSplit
+    test: PointSplit
+    validation: PointSplit | None = None
+    perturbation: Perturbation = field(default_factory=Perturbation)
+
+    @property
+    def channels(self) -> int:
+        """6 with normals, 3 without."""
+        return self.train.points.shape[2]
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What a backbone is told: number of classes and of channels."""
+        return {"num_classes": self.num_classes, "channels": self.channels}
+
+    def example(self) -> Tensor:
+        """Return the first training cloud, (1, P, C), on the CPU."""
+        return self.train.points[:1].cpu()
+
+    def perturb(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a batch (B, P, C) rotated, scaled, shifted and jittered, as `perturbation` says."""
+        return self.perturbation(inputs, generator)
+
+    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0) -> Batches:
+        """Yield the training clouds of an epoch, shuffled, each once, and the points of each in random order.
+
+        The batches from `start` on are the same for every `start`.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            batch_size: clouds a batch. The last batch has what is left, but a single cloud is left out, since batch
+                norm cannot train on one.
+            seed: of the run.
+            start: number of batches to skip.
+
+        Yields:
+            Inputs float32 (b, P, C) and targets int64 (b,), on the device of the data.
+        """
+        order = self._training_order(epoch, seed)[self._training_items(batch_size, start)]
+        for number, (clouds, targets) in enumerate(self.train.batches(order, batch_size), start):
+            # A network's farthest point sampling starts at the first point, and random point dropout turns points into
+            # copies of it. Shuffled here, the first point is another one every time, but the same one for the
+            # attribution of a batch and for the training step on it. In evaluation it stays the same.
+            draws = device_generator(generator(seed, "points", epoch, number), clouds.device)
+            shuffled = torch.rand(clouds.shape[:2], generator=draws, device=clouds.device).argsort(1)
+            yield gather_points(clouds, shuffled), targets
