@@ -1,6 +1,7 @@
 """Pictures of what is relevant and what gets occluded: python -m reldrop.figures RUN_FOLDER [--output FILE]."""
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping
 from copy import copy
@@ -12,21 +13,23 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reldrop.attribution import Attribution
-from reldrop.data import ImageData
+from reldrop.cloud_figures import cloud_grid
+from reldrop.data import Data
 from reldrop.errors import ReldropError
 from reldrop.seeding import generator
 
 
 def occlusion_figure(
     model: nn.Module,
-    data: ImageData,
+    data: Data,
     attribution: Attribution,
     augmentations: Mapping[str, Any],
     count: int = 6,
 ) -> Figure:
-    """Return a figure with a column for each of `count` test images: input, relevance, and each augmentation's occlusion.
+    """Return a figure with a column for each of `count` test samples: relevance, and what each augmentation occludes.
 
     Args:
+        data: of images, which are also shown as they are, or of point clouds, whose dropped points are shown.
         augmentations: title -> augmentation; each is drawn with probability 1, so that every column shows something.
     """
     device = next(model.parameters()).device
@@ -34,11 +37,17 @@ def occlusion_figure(
     inputs, targets = inputs.to(device), targets.to(device)
     maps = attribution(model, inputs, targets, generator=generator(0, "figure"))
     relevance = partial(attribution, model)
+    occluded = {
+        title: _always(augmentation)(inputs, targets, relevance, generator(0, "figure", 1))
+        for title, augmentation in augmentations.items()
+    }
+    names = [data.classes[int(target)] for target in targets]
+    if data.inputs == "points":
+        dropped = {title: (changed != inputs).any(-1) for title, changed in occluded.items()}
+        return cloud_grid(inputs[..., :3], maps, dropped, names)
     rows: list[tuple[str, Tensor]] = [("input", data.denormalise(inputs)), ("relevance", maps)]
-    for title, augmentation in augmentations.items():
-        occluded = _always(augmentation)(inputs, targets, relevance, generator(0, "figure", 1))
-        rows.append((title, data.denormalise(occluded)))
-    return _grid(rows, [data.classes[int(target)] for target in targets])
+    rows += [(title, data.denormalise(changed)) for title, changed in occluded.items()]
+    return _grid(rows, names)
 
 
 def _always(augmentation: Any) -> Any:
@@ -70,14 +79,14 @@ def _grid(rows: list[tuple[str, Tensor]], titles: list[str]) -> Figure:
 
 
 def figure_of_run(folder: Path) -> Figure:
-    """Return the figure of a finished or running run, with random erasing and RelDrop's three modes for comparison.
+    """Return the figure of a finished or running run, with the augmentations of the paper for comparison.
 
     Raises:
         ReldropError: if the folder holds no run with a checkpoint.
     """
     from omegaconf import OmegaConf
 
-    from reldrop.augmentation import RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel
+    from reldrop import augmentation as known
     from reldrop.config import build
 
     missing = [name for name in ("config.yaml", "last.pt") if not (folder / name).is_file()]
@@ -85,16 +94,19 @@ def figure_of_run(folder: Path) -> Figure:
         raise ReldropError(f"{folder} is no run folder with a checkpoint ({', '.join(missing)} not found)")
     cfg = OmegaConf.load(folder / "config.yaml")
     data = build(cfg, "dataset")
-    shape = {"num_classes": data.num_classes, "channels": data.channels, "size": data.size}
-    model = build(cfg, "backbone", **shape, weights=str(folder / "last.pt"), reset_head=False)
+    model = build(cfg, "backbone", **data.model_options, weights=str(folder / "last.pt"), reset_head=False)
     model.eval()
-    augmentations = {
-        "random_erasing": RandomErasing(),
-        "RelDrop_block": RelDropBlock(),
-        "RelDrop_patch": RelDropPatch(),
-        "RelDrop_pixel": RelDropPixel(),
-    }
+    shown = {
+        "images": (known.RandomErasing, known.RelDropBlock, known.RelDropPatch, known.RelDropPixel),
+        "points": (known.RandomPointDropout, known.RelDropPoint),
+    }[data.inputs]
+    augmentations = {_in_words(augmentation.__name__): augmentation() for augmentation in shown}
     return occlusion_figure(model, data, build(cfg, "attribution"), augmentations)
+
+
+def _in_words(name: str) -> str:
+    """Break RandomPointDropout into lines, but leave RelDrop whole."""
+    return re.sub("([A-Z])", r"_\1", name).strip("_").replace("Rel_Drop", "RelDrop")
 
 
 def main() -> None:

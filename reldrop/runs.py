@@ -45,8 +45,9 @@ NOT_IDENTITY = (
     "dataset.workers",
     "dataset.memory_limit_gb",
     "dataset.download",
+    "dataset.cache_dir",
 )
-PACKAGES = ("torch", "torchvision", "timm", "zennit", "hydra-core", "lightning-fabric", "numpy")
+PACKAGES = ("torch", "torchvision", "timm", "zennit", "hydra-core", "lightning-fabric", "numpy", "trimesh")
 
 
 def identity(cfg: DictConfig) -> dict[str, Any]:

@@ -13,7 +13,13 @@ from omegaconf import OmegaConf
 from reldrop.errors import ReldropError
 from reldrop.runs import identity, run_hash
 
-COLUMNS = {"test_top1": "test, last", "best_test_top1": "test, best", "generalisation_gap": "train - test"}
+COLUMNS = {
+    "test_top1": "test, last",
+    "best_test_top1": "test, best",
+    "test_class_mean": "class mean, last",
+    "best_test_class_mean": "class mean, best",
+    "generalisation_gap": "train - test",
+}
 
 
 def finished_runs(results: Path) -> list[dict[str, Any]]:
@@ -40,18 +46,22 @@ def table(runs: list[dict[str, Any]]) -> str:
         groups[(run["experiment"], run["backbone"], run["augmentation"], run["setting"])].append(run)
     header = ["experiment", "backbone", "augmentation", "setting", "steps", "seeds", *COLUMNS.values()]
     lines = [header, ["---"] * len(header)]
-    order = {name: place for place, name in enumerate(("none", "random_erasing", "reldrop_block"))}
+    order = {
+        name: place for place, name in enumerate(("none", "random_erasing", "random_point_dropout", "reldrop_block"))
+    }
     for key in sorted(groups, key=lambda key: (key[0], key[1], order.get(key[2], len(order)), key[2])):
         members = groups[key]
         steps = "/".join(sorted({str(run["steps"]) for run in members}))
-        cells = [_mean_and_deviation([100 * run[column] for run in members]) for column in COLUMNS]
+        cells = [_mean_and_deviation([100 * run[column] for run in members if column in run]) for column in COLUMNS]
         lines.append([*key, steps, str(len(members)), *cells])
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
 
 
 def _mean_and_deviation(values: list[float]) -> str:
-    """The deviation is that of a sample (n - 1); one run has none."""
+    """The deviation is that of a sample (n - 1); one run has none. Without values (of older runs), nothing."""
+    if not values:
+        return ""
     deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{deviation}"
 

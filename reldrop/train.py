@@ -147,7 +147,9 @@ def _examples(loop: Loop) -> Any:
 
 
 def _in_words(summary: dict[str, Any]) -> str:
-    return f"test accuracy {summary['test_top1']:.2%} (best {summary['best_test_top1']:.2%})"
+    shown = {"test accuracy": "test_top1", "mean class accuracy": "test_class_mean"}
+    parts = (f"{name} {summary[key]:.2%} (best {summary[f'best_{key}']:.2%})" for name, key in shown.items())
+    return ", ".join(parts)
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="train")

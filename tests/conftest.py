@@ -17,7 +17,7 @@ def randomise(model: nn.Module, seed: int = 0, biases: bool = True) -> nn.Module
     draws = torch.Generator().manual_seed(seed)
     model = model.double()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.normal_(generator=draws)
             module.running_var.uniform_(0.5, 2, generator=draws)
             nn.init.uniform_(module.weight, 0.5, 1.5, generator=draws)

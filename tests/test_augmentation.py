@@ -17,9 +17,9 @@ from reldrop.augmentation import (
     RelDropPatch,
     RelDropPixel,
 )
-from reldrop.augmentation.fill import device_generator
 from reldrop.augmentation.masks import MAX_DRAWS, draw_sizes
 from reldrop.errors import ReldropError
+from reldrop.seeding import device_generator
 
 SIZE = (20, 28)
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -91,28 +92,64 @@ def fake_data(root: Path) -> None:
     (tiny / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
 
 
+def fake_clouds(root: Path, points: int = 40) -> None:
+    """Small stand-ins for the text files of ModelNet40, psb19 and ShapeNet."""
+    draws = np.random.default_rng(0)
+    splits = {"train": range(1, 5), "test": range(5, 7)}
+    for folder, prefix in (("modelnet40_normal_resampled", "modelnet40"), ("psb19_normal_resampled", "psb19")):
+        base = root / folder
+        for label in ("chair", "night_stand"):
+            (base / label).mkdir(parents=True)
+            for number in range(1, 7):
+                np.savetxt(base / label / f"{label}_{number:04}.txt", draws.normal(size=(points, 6)), "%.5f", ",")
+        (base / f"{prefix}_shape_names.txt").write_text("chair\nnight_stand\n")
+        for split, numbers in splits.items():
+            names = [f"{label}_{number:04}" for label in ("chair", "night_stand") for number in numbers]
+            (base / f"{prefix}_{split}.txt").write_text("\n".join(names) + "\n")
+    base = root / "shapenetcore_partanno_segmentation_benchmark_v0_normal"
+    (base / "train_test_split").mkdir(parents=True)
+    (base / "synsetoffset2category.txt").write_text("Bag\t02773838\nCap\t02954340\n")
+    for synset in ("02773838", "02954340"):
+        (base / synset).mkdir()
+        for number in range(1, 7):
+            np.savetxt(base / synset / f"{number}.txt", draws.normal(size=(points, 7)), "%.5f")
+    for split, numbers in {"train": (1, 2, 3), "val": (4,), "test": (5, 6)}.items():
+        names = [f"shape_data/{synset}/{number}" for synset in ("02773838", "02954340") for number in numbers]
+        (base / "train_test_split" / f"shuffled_{split}_file_list.json").write_text(json.dumps(names))
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs(tmp_path: Path, experiment: str) -> None:
     fake_data(tmp_path / "data")
+    fake_clouds(tmp_path / "data")
     cfg = config(tmp_path, f"+experiment={experiment}", "trainer.max_steps=2", "trainer.batch_size=4")
+    if "points" in cfg.dataset:
+        cfg.dataset.points = 32
     summary = train(cfg)
     assert cfg.name == experiment
     assert summary["steps"] == 2
     assert 0 <= summary["test_top1"] <= 1
 
 
+# Generated clouds and a small budget: what the tests of point clouds train on.
+POINTS = ["+experiment=shapes_pointnet", "dataset.points=64", "dataset.subset=64", "dataset.test_subset=20"]
+
+
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
 def test_every_augmentation_runs(tmp_path: Path, augmentation: str) -> None:
     overrides = ["augmentation.fill=[255]"] if augmentation == "random_erasing_release" else []
-    cfg = config(tmp_path, *QUICK, f"augmentation={augmentation}", "trainer.epochs=1", *overrides)
+    data = POINTS if "point" in augmentation else QUICK
+    cfg = config(tmp_path, *data, f"augmentation={augmentation}", "trainer.epochs=1", *overrides)
     record = train(cfg) and metrics(run_folder(cfg))[0]
     assert (record["occluded_share"] > 0) == (augmentation != "none") or cfg.augmentation.get("coin") == "batch"
     assert (record["conservation"] is not None) == augmentation.startswith("reldrop")
 
 
+@pytest.mark.parametrize("data", ["images", "points"])
 @pytest.mark.parametrize("attribution", ["gradient", "zennit", "official", "input_gradient", "random"])
-def test_every_attribution_runs(tmp_path: Path, attribution: str) -> None:
-    cfg = config(tmp_path, *QUICK, f"attribution={attribution}", "trainer.max_steps=3")
+def test_every_attribution_runs(tmp_path: Path, attribution: str, data: str) -> None:
+    chosen = POINTS if data == "points" else QUICK
+    cfg = config(tmp_path, *chosen, f"attribution={attribution}", "trainer.max_steps=3")
     record = train(cfg) and metrics(run_folder(cfg))[0]
     assert (record["conservation"] is None) == (attribution in ("input_gradient", "random"))
 
@@ -125,6 +162,9 @@ def test_every_attribution_runs(tmp_path: Path, attribution: str) -> None:
         ["scheduler=step", "trainer.label_smoothing=0.1", "trainer.clip_grad_norm=1.0"],
         ["trainer.precision=bf16-mixed", "trainer.channels_last=true"],
         ["dataset.validation=0.2", "scheduler=constant", "backbone.drop_path=0.2"],
+        [*POINTS, "backbone=pointnet2_ssg", "dataset.normals=false", "dataset.validation=0.2", "trainer.max_steps=2"],
+        [*POINTS, "dataset.rotate=any", "dataset.jitter=0.01", "augmentation=none", "trainer.precision=bf16-mixed"],
+        [*POINTS, "backbone=pointnet2_ssg", "trainer.precision=bf16-mixed", "trainer.max_steps=2"],
     ],
 )
 def test_options_run(tmp_path: Path, overrides: list[str]) -> None:
@@ -136,6 +176,24 @@ def test_options_run(tmp_path: Path, overrides: list[str]) -> None:
 def test_learns(tmp_path: Path) -> None:
     summary = train(config(tmp_path, "trainer.epochs=12"))
     assert summary["test_top1"] > 0.8
+
+
+def test_learns_from_points(tmp_path: Path) -> None:
+    options = ["+experiment=shapes_pointnet", "dataset.points=64", "augmentation=random_point_dropout"]
+    summary = train(config(tmp_path, *options, "trainer.epochs=4"))
+    assert summary["test_top1"] > 0.3  # chance is 0.1
+    assert 0 < summary["test_class_mean"] <= summary["best_test_class_mean"]
+
+
+@pytest.mark.parametrize("augmentation", ["reldrop_point", "none"])
+def test_the_eval_mode_quirk_freezes_batch_norm(tmp_path: Path, augmentation: str) -> None:
+    """The release leaves the network in evaluation mode after the first attribution of an epoch, hence for all of it."""
+    cfg = config(
+        tmp_path, *POINTS, f"augmentation={augmentation}", "trainer.max_steps=2", "trainer.eval_after_attribution=true"
+    )
+    train(cfg)
+    steps = [value for key, value in weights(run_folder(cfg)).items() if key.endswith("num_batches_tracked")]
+    assert {int(value) for value in steps} == ({0} if augmentation == "reldrop_point" else {2})
 
 
 @pytest.mark.parametrize("reset_head", [True, False])
@@ -153,11 +211,21 @@ def test_starts_from_a_checkpoint_file(tmp_path: Path, reset_head: bool) -> None
 # ---- resuming ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("checkpoint_every", ["null", "2"])
-def test_resumes_exactly_after_an_error(tmp_path: Path, checkpoint_every: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        [*QUICK, "backbone.drop_path=0.3"],
+        [*QUICK, "backbone.drop_path=0.3", "trainer.checkpoint_every=2"],
+        [*POINTS, "trainer.batch_size=8", "trainer.checkpoint_every=3", "trainer.epochs=2"],
+        [
+            *(*POINTS, "trainer.batch_size=8", "trainer.checkpoint_every=3", "trainer.epochs=2"),
+            "trainer.eval_after_attribution=true",
+        ],
+    ],
+)
+def test_resumes_exactly_after_an_error(tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from reldrop.loop import Loop
 
-    options = [*QUICK, f"trainer.checkpoint_every={checkpoint_every}", "backbone.drop_path=0.3"]
     whole = config(tmp_path / "whole", *options)
     train(whole)
     broken = config(tmp_path / "broken", *options)
@@ -266,11 +334,34 @@ def test_the_arms_see_the_same_images(tmp_path: Path) -> None:
         ("augmentation.fill=gray", "augmentation.fill"),
         ("scheduler.warmup_epochs=-1", "warmup_epochs"),
         ("tracking.mode=loud", "tracking.mode"),
+        ("augmentation=reldrop_point", "reldrop_point is for points, but dataset digits has images"),
+        ("backbone=pointnet", "pointnet is for points, but dataset digits has images"),
+        ("dataset=shapes", "resnet_tiny is for images, but dataset shapes has points"),
     ],
 )
 def test_mistakes_in_the_configuration(tmp_path: Path, override: str, names: str) -> None:
     with pytest.raises(ReldropError, match=names):
         train(config(tmp_path, *QUICK, override))
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("augmentation=reldrop_block", "reldrop_block is for images"),
+        ("backbone=resnet18", "resnet18 is for images"),
+        ("trainer.channels_last=true", "channels_last"),
+        ("augmentation.alpha=2", "augmentation.alpha"),
+        ("augmentation.fill=[0,0]", "2 values for inputs with 6 channels"),
+        ("attribution.middle=zplus", "middle=epsilon"),
+        ("dataset.rotate=w", "dataset.rotate"),
+        ("dataset.points=1", "dataset.points"),
+        ("backbone.name=pointnet3", "backbone.name"),
+        ("dataset=modelnet40", "modelnet40 not found"),
+    ],
+)
+def test_mistakes_in_the_configuration_of_points(tmp_path: Path, override: str, names: str) -> None:
+    with pytest.raises(ReldropError, match=names):
+        train(config(tmp_path, *POINTS[:1], override))
 
 
 @pytest.mark.slow
@@ -351,10 +442,32 @@ def test_tables_and_figures_read_run_folders(tmp_path: Path) -> None:
     assert f"{mean:.2f} ±" in row
     figure_of_run(run_folder(cfg)).savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
+    cfg = config(tmp_path, *POINTS, "trainer.max_steps=1")
+    train(cfg)
+    figure = figure_of_run(run_folder(cfg))
+    assert len(figure.axes) == 3 * 6  # relevance, random dropout and RelDrop of six clouds
+    figure.savefig(tmp_path / "clouds.png")
+    assert (tmp_path / "clouds.png").stat().st_size > 10_000
     with pytest.raises(ReldropError, match="no finished runs"):
         finished_runs(tmp_path)
     with pytest.raises(ReldropError, match="no run folder"):
         figure_of_run(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "experiment"), [("psb19_normal_resampled", "psb_pointnet"), ("modelnet40_fragment", "")]
+)
+def test_real_clouds(tmp_path: Path, name: str, experiment: str) -> None:
+    data = Path(os.environ.get("RELDROP_DATA", "data"))
+    if not (data / name).is_dir():
+        pytest.skip(f"needs {name} in RELDROP_DATA")
+    options = [f"+experiment={experiment or 'modelnet_pointnet2'}", "dataset.points=128", "trainer.batch_size=16"]
+    cfg = config(tmp_path, *options, f"data_dir={data}", f"dataset.cache_dir={tmp_path / 'cache'}")
+    cfg.trainer.epochs, cfg.scheduler = 4, config(tmp_path, "scheduler=cosine").scheduler
+    summary = train(cfg)
+    assert summary["train_loss"] < 3.6
+    assert not experiment or summary["test_top1"] > 0.15  # chance is 0.05
 
 
 @pytest.mark.skipif(

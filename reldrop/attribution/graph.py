@@ -6,7 +6,7 @@ which convolution, and every functional operation. Whatever has no rule here is 
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -359,7 +359,7 @@ def _operation(node: fx.Node, kind: str, modules: dict[str, nn.Module]) -> Calla
         given = dict(zip(names, values, strict=False))
         args, kwargs = (fx.node.map_arg(part, given.__getitem__) for part in (node.args, node.kwargs))
         if kind == "gate":
-            args = (args[0], *(value.detach() for value in args[1:]))
+            args = (args[0], *(value.detach().to(args[0].dtype) for value in args[1:]))
         if node.op == "call_module":
             return modules[node.target](*args, **kwargs)
         if node.op == "call_method":
@@ -371,7 +371,11 @@ def _operation(node: fx.Node, kind: str, modules: dict[str, nn.Module]) -> Calla
 
     def choose(*values: Any) -> Tensor:
         deciding = [modules[node.target]] if node.op == "call_module" else []
-        with torch.no_grad(), evaluation_mode(nn.ModuleList(deciding)):
+        *inputs, dtype = values
+        half = dtype in (torch.float16, torch.bfloat16)
+        # A module that decides is a network of its own. Its weights cast here must not be found again in training.
+        own = torch.autocast(inputs[0].device.type, dtype=dtype if half else None, enabled=half, cache_enabled=False)
+        with torch.no_grad(), evaluation_mode(nn.ModuleList(deciding)), own if deciding else nullcontext():
             return run(*values)
 
     return choose

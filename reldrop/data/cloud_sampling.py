@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +43,11 @@ def sample_all(base: Path, files: Sequence[CloudFile], points: int, normals: boo
     starts = range(0, len(files), BLOCK)
     blocks = [files[start : start + BLOCK] for start in starts]
     few = 0
-    with tqdm(total=len(files), desc="prepare clouds", disable=not sys.stderr.isatty()) as bar:
-        for start, result in zip(starts, _read(_Sampler(base, points, normals), blocks, workers), strict=True):
+    with (
+        closing(_read(_Sampler(base, points, normals), blocks, workers)) as results,
+        tqdm(total=len(files), desc="prepare clouds", disable=not sys.stderr.isatty()) as bar,
+    ):
+        for start, result in zip(starts, results, strict=True):
             if isinstance(result, str):
                 raise ReldropError(result)
             block, count = result
@@ -78,7 +81,9 @@ class _Sampler(Dataset):
                 files = files[len(rows) :]
 
 
-def _read(sampler: _Sampler, blocks: Sequence[Sequence[CloudFile]], workers: int | None) -> Iterator[Block | str]:
+def _read(
+    sampler: _Sampler, blocks: Sequence[Sequence[CloudFile]], workers: int | None
+) -> Generator[Block | str, None, None]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = min(cores if workers is None else workers, len(blocks))
     if processes < 2 or sum(map(len, blocks)) < PARALLEL_FROM:

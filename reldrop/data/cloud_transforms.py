@@ -68,7 +68,7 @@ def _from_quaternions(quaternions: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Perturbation:
     """Random rotation, scale, shift and jitter, in this order, drawn for each cloud anew.
 
@@ -92,6 +92,7 @@ class Perturbation:
             raise ReldropError(
                 f"dataset.scale={self.scale} must be two factors, 0 < smallest <= largest, or null for no scaling"
             )
+        self.scale = None if self.scale is None else (float(self.scale[0]), float(self.scale[1]))
         for key in ("shift", "jitter"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise ReldropError(f"dataset.{key}={getattr(self, key)} must be 0 or a length above")

@@ -1,0 +1,68 @@
+"""Pictures of point clouds: seen from above at an angle, without perspective, near points in front of far ones."""
+
+import math
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+GREY, ORANGE = "#b8b8b8", "#d55e00"  # told apart by the colour-blind as well (Okabe and Ito 2008)
+
+
+def cloud_grid(xyz: Tensor, maps: Tensor, dropped: Mapping[str, Tensor], titles: list[str], up: int = 1) -> Figure:
+    """Return a figure with a column for each cloud: a row coloured by relevance, then one for each dropout.
+
+    Args:
+        xyz: (n, N, 3).
+        maps: (n, N), relevance: red where it speaks for the class, blue where against it.
+        dropped: title -> (n, N), bool; dropped points stand out, those that stay are grey.
+        titles: of the n columns.
+        up: the axis that points upwards; y in ModelNet.
+    """
+    views = _project(xyz.detach().float().cpu(), up)
+    figure = Figure(figsize=(1.25 * len(titles) + 1.0, 1.3 * (1 + len(dropped)) + 0.5), dpi=200, layout="constrained")
+    axes = figure.subplots(1 + len(dropped), len(titles), squeeze=False)
+    for axis, (across, upward, depth), relevance in zip(axes[0], views, maps.detach().float().cpu(), strict=True):
+        order = depth.argsort(descending=True)
+        # One point may hold most of the relevance: the scale ends where the second half of a hundred begins.
+        limit = float(relevance.abs().quantile(0.98)) or float(relevance.abs().max()) or 1.0
+        axis.scatter(
+            *(across[order], upward[order]),
+            c=relevance[order],
+            cmap="coolwarm",
+            vmin=-limit,
+            vmax=limit,
+            **_marks(across),
+        )
+    for line, (label, masks) in zip(axes[1:], dropped.items(), strict=True):
+        for axis, (across, upward, depth), mask in zip(line, views, masks.cpu(), strict=True):
+            for points, colour in ((~mask, GREY), (mask, ORANGE)):
+                chosen = points.nonzero()[:, 0]
+                chosen = chosen[depth[chosen].argsort(descending=True)]
+                axis.scatter(across[chosen], upward[chosen], c=colour, **_marks(across))
+        line[0].set_ylabel(label.replace("_", "\n"), fontsize=7, rotation=0, ha="right", va="center")
+    axes[0][0].set_ylabel("relevance", fontsize=7, rotation=0, ha="right", va="center")
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=7)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[], aspect="equal", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05))
+        axis.spines[:].set_visible(False)
+    if dropped:
+        handles = [axes[1][0].scatter([], [], c=colour, s=8) for colour in (ORANGE, GREY)]
+        figure.legend(handles, ["dropped", "kept"], loc="outside lower center", ncols=2, fontsize=7, frameon=False)
+    return figure
+
+
+def _marks(points: Tensor) -> dict[str, float]:
+    return {"s": min(6.0, 1500 / len(points)), "linewidths": 0}
+
+
+def _project(xyz: Tensor, up: int, azimuth: float = 35, elevation: float = 25) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return for each cloud what lies to the right, upwards, and away from the eye; angles in degrees."""
+    turn, tilt = math.radians(azimuth), math.radians(elevation)
+    side, front = (axis for axis in range(3) if axis != up)
+    right = xyz[..., side] * math.cos(turn) - xyz[..., front] * math.sin(turn)
+    away = xyz[..., side] * math.sin(turn) + xyz[..., front] * math.cos(turn)
+    upward = xyz[..., up] * math.cos(tilt) + away * math.sin(tilt)
+    depth = away * math.cos(tilt) - xyz[..., up] * math.sin(tilt)
+    return list(zip(right, upward, depth, strict=True))
