@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -19,13 +20,14 @@ def cloud_grid(xyz: Tensor, maps: Tensor, dropped: Mapping[str, Tensor], titles:
         titles: of the n columns.
         up: the axis that points upwards; y in ModelNet.
     """
-    views = _project(xyz.detach().float().cpu(), up)
+    views = _project(xyz.detach().float().cpu().numpy(), up)
+    maps, dropped = maps.detach().float().cpu().numpy(), {title: mask.cpu().numpy() for title, mask in dropped.items()}
     figure = Figure(figsize=(1.25 * len(titles) + 1.0, 1.3 * (1 + len(dropped)) + 0.5), dpi=200, layout="constrained")
     axes = figure.subplots(1 + len(dropped), len(titles), squeeze=False)
-    for axis, (across, upward, depth), relevance in zip(axes[0], views, maps.detach().float().cpu(), strict=True):
-        order = depth.argsort(descending=True)
-        # One point may hold most of the relevance: the scale ends where the second half of a hundred begins.
-        limit = float(relevance.abs().quantile(0.98)) or float(relevance.abs().max()) or 1.0
+    for axis, (across, upward, depth), relevance in zip(axes[0], views, maps, strict=True):
+        order = (-depth).argsort()
+        # A few points may hold most of the relevance: the colours of the 2 % with the largest are full.
+        limit = np.quantile(abs(relevance), 0.98) or abs(relevance).max() or 1.0
         axis.scatter(
             *(across[order], upward[order]),
             c=relevance[order],
@@ -35,10 +37,10 @@ def cloud_grid(xyz: Tensor, maps: Tensor, dropped: Mapping[str, Tensor], titles:
             **_marks(across),
         )
     for line, (label, masks) in zip(axes[1:], dropped.items(), strict=True):
-        for axis, (across, upward, depth), mask in zip(line, views, masks.cpu(), strict=True):
+        for axis, (across, upward, depth), mask in zip(line, views, masks, strict=True):
             for points, colour in ((~mask, GREY), (mask, ORANGE)):
-                chosen = points.nonzero()[:, 0]
-                chosen = chosen[depth[chosen].argsort(descending=True)]
+                chosen = points.nonzero()[0]
+                chosen = chosen[(-depth[chosen]).argsort()]
                 axis.scatter(across[chosen], upward[chosen], c=colour, **_marks(across))
         line[0].set_ylabel(label.replace("_", "\n"), fontsize=7, rotation=0, ha="right", va="center")
     axes[0][0].set_ylabel("relevance", fontsize=7, rotation=0, ha="right", va="center")
@@ -53,11 +55,11 @@ def cloud_grid(xyz: Tensor, maps: Tensor, dropped: Mapping[str, Tensor], titles:
     return figure
 
 
-def _marks(points: Tensor) -> dict[str, float]:
+def _marks(points: np.ndarray) -> dict[str, float]:
     return {"s": min(6.0, 1500 / len(points)), "linewidths": 0}
 
 
-def _project(xyz: Tensor, up: int, azimuth: float = 35, elevation: float = 25) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _project(xyz: np.ndarray, up: int, azimuth: float = 35, elevation: float = 25) -> list[tuple[np.ndarray, ...]]:
     """Return for each cloud what lies to the right, upwards, and away from the eye; angles in degrees."""
     turn, tilt = math.radians(azimuth), math.radians(elevation)
     side, front = (axis for axis in range(3) if axis != up)
