@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from reldrop.attribution.graph import evaluation_mode
+from reldrop.attribution.steps import evaluation_mode
 from reldrop.layout import channel_axis, positions
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.attribution import rules
-from reldrop.attribution.graph import Graph, evaluation_mode
+from reldrop.attribution.graph import Graph
+from reldrop.attribution.steps import evaluation_mode
 from reldrop.errors import ReldropError
 
 
@@ -72,7 +73,7 @@ class GradientLRP:
             one_hot = torch.zeros_like(logits).scatter_(1, targets[:, None], scale)
             grads = torch.autograd.grad(logits, [source.value for source in sources], one_hot)
         with torch.no_grad():
-            wide, axis = _wide(dtype), -1 if graph.on_points else 1
+            wide, axis = _wide(dtype), -1 if graph.stems.on_points else 1
             parts = (
                 source.spread((source.value * grad).sum(axis, dtype=wide))
                 for source, grad in zip(sources, grads, strict=True)
@@ -111,7 +112,7 @@ def _verify(graph: Graph, model: nn.Module, inputs: Tensor) -> None:
                 f"attribution=gradient does not reproduce the output of {type(model).__name__}: its forward pass depends "
                 "on more than its layers. Choose attribution=zennit, or attribution=input_gradient as a control."
             )
-        if graph.on_points:
+        if graph.stems.on_points:
             maps = [source.spread(source.value.sum(-1)) for source in sources]
             if any(relevance.shape != inputs.shape[:2] for relevance in maps):
                 raise ReldropError(
