@@ -1,4 +1,8 @@
-"""Speed of a training step with each augmentation, as ratios to the plain step: python scripts/benchmark.py.
+"""Speed of training steps and of reading, as ratios: python scripts/benchmark.py [images | points | reading].
+
+images: a training step with each augmentation, as ratios to the plain step. points: likewise on point clouds, and the plain
+step of PointNet++ as it is usually written (yardstick). reading: a point cloud from its text file and from the file of
+prepared clouds; files are read several times, so that they come from the memory of the operating system.
 
 The arms take turns, so that a machine that slows down slows them all; each figure is the median over the rounds. The floor
 of RelDrop at p = 1 is what it cannot do without: the plain step, a forward pass in evaluation mode, and a plain gradient of
@@ -7,50 +11,28 @@ the target's logit to the input.
 
 import argparse
 import json
+import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from benchmark_arms import image_arms, point_arms
+from benchmark_reading import CACHED, CACHED_SINGLY, DATASETS, FROM_TEXT, reading_arms
 from tqdm import tqdm
 
-from reldrop.attribution import GradientLRP, ZennitLRP
-from reldrop.augmentation import NoAugmentation, RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel
-from reldrop.backbones import resnet
+from reldrop.errors import ReldropError
 
-
-def train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    augmentation: Callable[..., Tensor],
-    relevance: Callable[..., Tensor] | None,
-    inputs: Tensor,
-    targets: Tensor,
-) -> None:
-    """The step of reldrop.loop without its bookkeeping."""
-    model.train()
-    logits = model(augmentation(inputs, targets, relevance))
-    optimizer.zero_grad(set_to_none=True)
-    F.cross_entropy(logits, targets).backward()
-    optimizer.step()
-
-
-def evaluation_forward(model: nn.Module, inputs: Tensor) -> None:
-    model.eval()
-    with torch.no_grad():
-        model(inputs)
-
-
-def input_gradient(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-    """An evaluation forward and the backward pass behind it to the input: what the floor adds to the plain step."""
-    model.eval()
-    x = inputs.detach().requires_grad_()
-    torch.autograd.grad(model(x).gather(1, targets[:, None]).sum(), x)
+# Settings of each subject that are reported with its figures.
+SETTINGS = {
+    "images": ("backbone", "size", "batch_size", "rounds"),
+    "points": ("backbone", "points", "batch_size", "rounds"),
+    "reading": ("dataset", "points", "batch_size", "rounds"),
+}
+POINT_BACKBONES = ("pointnet", "pointnet2_ssg", "pointnet2_msg")
 
 
 def interleaved(arms: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, list[float]]:
@@ -72,47 +54,40 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def build_arms(options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], None]]:
-    torch.manual_seed(0)
-    model = resnet(options.backbone, num_classes=10, size=options.size).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
-    inputs = torch.randn(options.batch_size, 3, options.size, options.size, device=device)
-    targets = torch.randint(10, (options.batch_size,), device=device)
-    gradient = partial(GradientLRP(), model)
-    step = partial(train_step, model, optimizer, inputs=inputs, targets=targets)
-    arms = {
-        "plain step": partial(step, NoAugmentation(), None),
-        "evaluation forward": partial(evaluation_forward, model, inputs),
-        "forward and input gradient": partial(input_gradient, model, inputs, targets),
-        "random erasing, p = 1": partial(step, RandomErasing(1.0), None),
-        "RelDrop-block, p = 1": partial(step, RelDropBlock(1.0), gradient),
-        "RelDrop-block, p = 0.5": partial(step, RelDropBlock(0.5), gradient),
-        "RelDrop-patch, p = 1": partial(step, RelDropPatch(1.0), gradient),
-        "RelDrop-pixel, p = 1": partial(step, RelDropPixel(1.0), gradient),
-        "attribution alone": partial(gradient, inputs, targets),
-    }
-    if options.zennit:
-        arms["RelDrop-block, p = 1, zennit"] = partial(step, RelDropBlock(1.0), partial(ZennitLRP(), model))
-    return arms
-
-
-def report(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict[str, float]]]:
-    """Return a Markdown table and its figures; ratios are medians over rounds of ratios within a round."""
-    plain = seconds["plain step"]
-    rows = dict(seconds)
+def report_steps(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict[str, float]]]:
+    """Return a Markdown table and its figures, as ratios to the plain step; the floor is added."""
     # One forward pass in evaluation mode and the backward pass behind it are "forward and input gradient" together.
-    gradient = seconds["forward and input gradient"]
-    rows["floor of RelDrop, p = 1"] = [a + b for a, b in zip(plain, gradient, strict=True)]
-    figures = {
+    parts = zip(seconds["plain step"], seconds["forward and input gradient"], strict=True)
+    rows = {**seconds, "floor of RelDrop, p = 1": [a + b for a, b in parts]}
+    figures = with_ratios(rows, "plain step")
+    lines = ["| arm | median s | ratio to the plain step |", "|---|---|---|"]
+    lines += [f"| {name} | {row['seconds']:.3f} | {row['ratio']:.3f} |" for name, row in figures.items()]
+    if "yardstick step" in figures:
+        lines += ["", f"yardstick step: {figures['yardstick step']['ratio']:.2f} times the plain step"]
+    return "\n".join(lines), figures
+
+
+def report_reading(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict[str, float]]]:
+    """Return a Markdown table and its figures, as ratios to access in training batches."""
+    figures = with_ratios(seconds, CACHED)
+    lines = [f"| a cloud | median ms | ratio to {CACHED} |", "|---|---|---|"]
+    lines += [f"| {name} | {1000 * row['seconds']:.4f} | {row['ratio']:.4g} |" for name, row in figures.items()]
+    lines.append("")
+    for name in (CACHED, CACHED_SINGLY):
+        ratio = with_ratios(seconds, name)[FROM_TEXT]["ratio"]
+        lines.append(f"{FROM_TEXT}: {ratio:.4g} times as long as {name}")
+    return "\n".join(lines), figures
+
+
+def with_ratios(rows: dict[str, list[float]], reference: str) -> dict[str, dict[str, float]]:
+    """Return medians of seconds, and of ratios to the row `reference` within a round."""
+    return {
         name: {
             "seconds": statistics.median(values),
-            "ratio": statistics.median(a / b for a, b in zip(values, plain, strict=True)),
+            "ratio": statistics.median(a / b for a, b in zip(values, rows[reference], strict=True)),
         }
         for name, values in rows.items()
     }
-    lines = ["| arm | median s | ratio to the plain step |", "|---|---|---|"]
-    lines += [f"| {name} | {row['seconds']:.3f} | {row['ratio']:.3f} |" for name, row in figures.items()]
-    return "\n".join(lines), figures
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
@@ -127,20 +102,50 @@ def _processor() -> str:
     return models[0] if models else platform.processor()
 
 
-def main() -> None:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--size", type=int, default=32, help="pixels")
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("subject", nargs="?", default="images", choices=SETTINGS)
+    parser.add_argument("--backbone", help=f"resnet18 by default; of points, {', '.join(POINT_BACKBONES)}")
+    parser.add_argument("--size", type=int, default=32, help="of images, pixels")
+    parser.add_argument("--points", type=int, default=1024, help="of a cloud")
+    parser.add_argument("--batch-size", type=int, help="128 images or 16 clouds by default")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--zennit", action="store_true", help="also time the same attribution by zennit")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of training steps")
+    parser.add_argument("--zennit", action="store_true", help="also time RelDrop with attribution by zennit")
+    parser.add_argument("--dataset", default=DATASETS[0], choices=DATASETS, help="that is read")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("RELDROP_DATA", "data")),
+        help="folder that holds the data set; $RELDROP_DATA, or data, by default",
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
-    device = torch.device(options.device)
-    seconds = interleaved(build_arms(options, device), options.rounds, device)
-    text, figures = report(seconds)
-    facts = {**machine(device), **{key: getattr(options, key) for key in ("backbone", "size", "batch_size", "rounds")}}
+    images = options.subject == "images"
+    options.batch_size = options.batch_size or (128 if images else 16)
+    options.backbone = options.backbone or ("resnet18" if images else "pointnet2_ssg")
+    if options.subject == "points" and options.backbone not in POINT_BACKBONES:
+        parser.error(f"--backbone {options.backbone} is for images; points have {', '.join(POINT_BACKBONES)}")
+    return options
+
+
+def main() -> None:
+    options = parse_options()
+    device = torch.device("cpu" if options.subject == "reading" else options.device)
+    facts = {**machine(device), **{key: getattr(options, key) for key in SETTINGS[options.subject]}}
+    if options.subject == "reading":
+        try:
+            arms, clouds = reading_arms(options)
+        except ReldropError as error:
+            sys.exit(str(error))
+        facts |= {"text_files": clouds[FROM_TEXT], "cached_clouds": clouds[CACHED_SINGLY]}
+        passes = interleaved(arms, options.rounds, device)
+        seconds = {name: [value / clouds[name] for value in values] for name, values in passes.items()}
+        text, figures = report_reading(seconds)
+    else:
+        build = image_arms if options.subject == "images" else point_arms
+        seconds = interleaved(build(options, device), options.rounds, device)
+        text, figures = report_steps(seconds)
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     print(text)
     if options.json:

@@ -1,0 +1,108 @@
+"""What scripts/benchmark.py times of training steps, on images and on point clouds."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from yardstick_pointnet2 import yardstick
+
+from reldrop.attribution import GradientLRP, ZennitLRP
+from reldrop.augmentation import (
+    NoAugmentation,
+    RandomErasing,
+    RandomPointDropout,
+    RelDropBlock,
+    RelDropPatch,
+    RelDropPixel,
+    RelDropPoint,
+)
+from reldrop.backbones import point_network, resnet
+
+Arms = dict[str, Callable[[], None]]
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    augmentation: Callable[..., Tensor],
+    relevance: Callable[..., Tensor] | None,
+    inputs: Tensor,
+    targets: Tensor,
+) -> None:
+    """The step of reldrop.loop without its bookkeeping."""
+    model.train()
+    loss = F.cross_entropy(model(augmentation(inputs, targets, relevance)), targets)
+    penalty = getattr(model, "penalty", None)  # of PointNet
+    if penalty is not None:
+        loss = loss + penalty
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def evaluation_forward(model: nn.Module, inputs: Tensor) -> None:
+    model.eval()
+    with torch.no_grad():
+        model(inputs)
+
+
+def input_gradient(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
+    """An evaluation forward and the backward pass behind it to the input: what the floor adds to the plain step."""
+    model.eval()
+    x = inputs.detach().requires_grad_()
+    torch.autograd.grad(model(x).gather(1, targets[:, None]).sum(), x)
+
+
+def image_arms(options: argparse.Namespace, device: torch.device) -> Arms:
+    torch.manual_seed(0)
+    model = resnet(options.backbone, num_classes=10, size=options.size).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
+    inputs = torch.randn(options.batch_size, 3, options.size, options.size, device=device)
+    targets = torch.randint(10, (options.batch_size,), device=device)
+    gradient = partial(GradientLRP(), model)
+    step = partial(train_step, model, optimizer, inputs=inputs, targets=targets)
+    arms = {
+        "plain step": partial(step, NoAugmentation(), None),
+        "evaluation forward": partial(evaluation_forward, model, inputs),
+        "forward and input gradient": partial(input_gradient, model, inputs, targets),
+        "random erasing, p = 1": partial(step, RandomErasing(1.0), None),
+        "RelDrop-block, p = 1": partial(step, RelDropBlock(1.0), gradient),
+        "RelDrop-block, p = 0.5": partial(step, RelDropBlock(0.5), gradient),
+        "RelDrop-patch, p = 1": partial(step, RelDropPatch(1.0), gradient),
+        "RelDrop-pixel, p = 1": partial(step, RelDropPixel(1.0), gradient),
+        "attribution alone": partial(gradient, inputs, targets),
+    }
+    if options.zennit:
+        arms["RelDrop-block, p = 1, zennit"] = partial(step, RelDropBlock(1.0), partial(ZennitLRP(), model))
+    return arms
+
+
+def point_arms(options: argparse.Namespace, device: torch.device) -> Arms:
+    torch.manual_seed(0)
+    model = point_network(options.backbone, num_classes=10, channels=6).to(device)
+    normals = F.normalize(torch.randn(options.batch_size, options.points, 3, device=device), dim=-1)
+    inputs = torch.cat([normals, normals], -1)  # points on the unit sphere, where a point is its own normal
+    targets = torch.randint(10, (options.batch_size,), device=device)
+    gradient = partial(GradientLRP(), model)
+    step = partial(train_step, model, torch.optim.Adam(model.parameters(), lr=1e-3), inputs=inputs, targets=targets)
+    arms = {"plain step": partial(step, NoAugmentation(), None)}
+    if options.backbone != "pointnet":
+        usual = yardstick(options.backbone, num_classes=10).to(device)
+        optimizer = torch.optim.Adam(usual.parameters(), lr=1e-3)
+        arms["yardstick step"] = partial(
+            train_step, usual, optimizer, NoAugmentation(), None, inputs.transpose(1, 2), targets
+        )
+    arms |= {
+        "evaluation forward": partial(evaluation_forward, model, inputs),
+        "forward and input gradient": partial(input_gradient, model, inputs, targets),
+        "random point dropout, p = 1": partial(step, RandomPointDropout(), None),
+        "RelDrop-point, p = 1": partial(step, RelDropPoint(probability=1.0), gradient),
+        "attribution alone": partial(gradient, inputs, targets),
+    }
+    if options.zennit:
+        zennit = partial(ZennitLRP(), model)
+        arms["RelDrop-point, p = 1, zennit"] = partial(step, RelDropPoint(probability=1.0), zennit)
+    return arms
