@@ -18,6 +18,9 @@ class GradientLRP:
     parameter gradients, and without a backward pass through the stem. The relevance of each image starts as 1 at its
     target class, so an image's map sums to the conservation ratio: 1, up to what biases and epsilon absorb.
 
+    In vision transformers the rules are AttnLRP's (or CP-LRP's): standard deviations of layer norms and the factors of
+    GELUs are taken as given, softmax keeps its gradient; class tokens and embeddings of positions keep what reaches them.
+
     On point clouds it covers PointNet and PointNet++: relevance follows the winners of a maximum and the chosen
     neighbours; a difference of positions is a sum like any other; which points are sampled, and the matrices of T-Nets,
     are taken as given.
@@ -30,6 +33,8 @@ class GradientLRP:
             point; "epsilon" goes on to the pixels or coordinates. (The relevance of coordinates depends on where the
             origin lies, and a point there has none.)
         stabiliser: epsilon of all other sums (residual, average pool, Flat, ZPlus), >= 0; 1e-6 in zennit.
+        attention: how relevance passes attention in transformers: "attnlrp" (Achtibat et al. 2024) splits it between
+            values, queries and keys; "cplrp" (Ali et al. 2022) hands all of it to the values.
 
     Raises:
         ReldropError: if a network holds something these rules do not cover (a gate, a layer norm, an unknown
@@ -39,7 +44,12 @@ class GradientLRP:
     conserves = True
 
     def __init__(
-        self, epsilon: float = 1e-3, middle: str = "epsilon", stem: str = "flat", stabiliser: float = 1e-6
+        self,
+        epsilon: float = 1e-3,
+        middle: str = "epsilon",
+        stem: str = "flat",
+        stabiliser: float = 1e-6,
+        attention: str = "attnlrp",
     ) -> None:
         for key, value in (("epsilon", epsilon), ("stabiliser", stabiliser)):
             if not value >= 0:
@@ -48,7 +58,12 @@ class GradientLRP:
             raise ReldropError(f"attribution.middle is {middle!r}; it must be 'epsilon' or 'zplus'")
         if stem not in ("flat", "epsilon"):
             raise ReldropError(f"attribution.stem is {stem!r}; it must be 'flat' or 'epsilon'")
+        if attention not in rules.ATTENTION:
+            raise ReldropError(
+                f"attribution.attention is {attention!r}; it must be one of {', '.join(rules.ATTENTION)}"
+            )
         self.epsilon, self.middle, self.stem, self.stabiliser = epsilon, middle, stem, stabiliser
+        self.attention = attention
         self._graphs: WeakKeyDictionary[nn.Module, Graph] = WeakKeyDictionary()
 
     def check(self, model: nn.Module, inputs: Tensor) -> None:
@@ -87,7 +102,7 @@ class GradientLRP:
     def _graph(self, model: nn.Module, inputs: Tensor) -> Graph:
         graph = self._graphs.get(model)
         if graph is None or not graph.fits(model):
-            graph = Graph(model, self.epsilon, self.middle, self.stabiliser)
+            graph = Graph(model, self.epsilon, self.middle, self.stabiliser, self.attention)
             _verify(graph, model, inputs[:1])
             self._graphs[model] = graph
         return graph

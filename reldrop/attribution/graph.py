@@ -4,6 +4,7 @@ Tracing (torch.fx) shows what hooks on modules cannot see: which sums are residu
 which convolution, and every functional operation. Whatever has no rule here is refused by name.
 """
 
+import inspect
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,13 +46,15 @@ class Graph:
         epsilon: of the Epsilon rule, >= 0.
         middle: rule of the convolutions behind the stem, "epsilon" or "zplus".
         stabiliser: epsilon of all other sums.
+        attention: "attnlrp" or "cplrp", see `rules.attention`.
 
     Raises:
         ReldropError: if the network contains anything without a rule; the message names it.
     """
 
-    def __init__(self, model: nn.Module, epsilon: float, middle: str, stabiliser: float) -> None:
+    def __init__(self, model: nn.Module, epsilon: float, middle: str, stabiliser: float, attention: str) -> None:
         self.epsilon, self.middle, self.stabiliser = epsilon, middle, stabiliser
+        self.shares = rules.ATTENTION[attention]
         self.steps: dict[str, Step] = {}
         self._alias: dict[str, str] = {}  # nodes that change nothing, or that another step computes as well
         self._modules = dict(model.named_modules())
@@ -123,15 +126,24 @@ class Graph:
     def _trace(self, model: nn.Module) -> list[fx.Node]:
         try:
             with evaluation_mode(model):
-                return list(_Tracer(autowrap_functions=OPAQUE_FUNCTIONS).trace(model).nodes)
+                optional = inspect.signature(model.forward).parameters.values()
+                defaults = {option.name: option.default for option in optional if option.default is not option.empty}
+                nodes = list(_Tracer(autowrap_functions=OPAQUE_FUNCTIONS).trace(model, defaults).nodes)
         except Exception as error:  # fx raises many types; all mean the same to the user
             reason = str(error).strip().splitlines()[0]
             raise refusal(f"{type(model).__name__} cannot be traced ({reason})") from error
+        read = {nodes[-1]}  # what the output depends on; other nodes check shapes
+        for node in reversed(nodes):
+            if node in read:
+                read.update(node.all_input_nodes)
+        return [node for node in nodes if node in read]
 
     def _add(self, node: fx.Node) -> None:
         kind = node_kind(node, self._modules)
         where = describe(node, self._modules)
         inputs = tuple(self._resolve(value.name) for value in node.all_input_nodes)
+        if inputs and all(name in self.steps and self.steps[name].kind == "choice" for name in inputs):
+            kind = "choice"  # made of nothing but constants and decisions
         if kind is None:
             raise refusal(f"{where} has no rule")
         if kind == "batch_norm":
@@ -150,7 +162,7 @@ class Graph:
                 node.name,
                 kind,
                 inputs,
-                operation(node, kind, self._modules),
+                operation(node, kind, self._modules, self.shares),
                 epsilon=self.stabiliser if kind in ("add", "average") else 0.0,
                 nonnegative=kind == "relu" or (kind in ("select", "reshape", "average", "add") and keeps_sign),
             )

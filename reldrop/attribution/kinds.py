@@ -18,7 +18,12 @@ from reldrop.geometry import align, ball_query, farthest_points, gather_points
 #   select      some of the inputs, each passed on as it is (max pooling, indexing, joining)
 #   reshape     all of the inputs, in another shape
 #   pass        nothing in evaluation mode
-#   choice      a decision made from the inputs (indices, matrices), taken as given
+#   layer_norm  centring, and a division by a standard deviation that is taken as given
+#   gelu        a product of the input with a factor that depends on it, which is taken as given
+#   attention   softmax(q k') v, see rules.attention
+#   scale       a product with parameters, channel by channel
+#   choice      a decision made from the inputs (indices, matrices), or a constant, taken as given; so is whatever is made
+#               of such values alone
 #   gate        a product of the first input with the others, which are taken as given: all relevance goes to the
 #               first (as to the signal of a gate, Arras et al. 2017)
 
@@ -36,6 +41,8 @@ LAYERS = {
     nn.Identity: "pass",
     nn.Dropout: "pass",
     nn.Dropout2d: "pass",
+    nn.LayerNorm: "layer_norm",
+    nn.GELU: "gelu",
 }
 # By name, so that their libraries need not be imported here.
 NAMED_LAYERS = {
@@ -44,7 +51,12 @@ NAMED_LAYERS = {
         "DropBlock2d": "pass",
         "FastAdaptiveAvgPool": "average",
         "BlurPool2d": "average",
+        "LayerNorm": "layer_norm",
+        "GELU": "gelu",
+        "LayerScale": "scale",
+        "PatchDropout": "pass",
     },
+    "timm.models.vision_transformer": {"LayerScale": "scale"},
     "reldrop.backbones": {
         "PointNorm": "batch_norm",
         "GroupedLinear": "linear",
@@ -64,13 +76,24 @@ FUNCTIONS: dict[Any, str] = {
     torch.flatten: "reshape",
     torch.cat: "select",
     operator.getitem: "select",
+    getattr: "choice",  # of shapes
     F.dropout: "pass",
+    F.gelu: "gelu",
+    F.scaled_dot_product_attention: "attention",
     farthest_points: "choice",
     ball_query: "choice",
     gather_points: "select",
     align: "gate",
 }
-METHODS = {"add": "add", "add_": "add", "relu": "relu", "relu_": "relu", "flatten": "reshape", "mean": "average"}
+METHODS = {
+    "add": "add",
+    "add_": "add",
+    "relu": "relu",
+    "relu_": "relu",
+    "mean": "average",
+    "size": "choice",
+    **dict.fromkeys(("flatten", "reshape", "view", "permute", "transpose", "unbind", "contiguous"), "reshape"),
+}
 # Not to be traced into: they look at shapes, or decide.
 OPAQUE_FUNCTIONS = (farthest_points, ball_query, gather_points, align)
 
@@ -88,4 +111,6 @@ def node_kind(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
     """Return the kind of a traced operation; None for one without a rule."""
     if node.op == "call_module":
         return layer_kind(modules[node.target])
+    if node.op == "get_attr":
+        return "choice"  # a parameter that is no layer's: a class token, an embedding of positions
     return {"call_function": FUNCTIONS, "call_method": METHODS}.get(node.op, {}).get(node.target)

@@ -9,9 +9,13 @@ Wx + b that hands relevance R_z = z * g_z to its input:
     residual   s = x + y, R_x = x * R_s / s               ->  g_x = g_y = g_s
     ReLU       R passes unchanged                         ->  the ordinary gradient
     max pool   R goes to the winner                       ->  the ordinary gradient
+    LayerNorm  its standard deviation is a constant       ->  g_x = (1 - mean) (g_y w / s)
+    GELU       y = x c, its factor c is a constant        ->  g_x = g_y y / x
+    product    z = x y, half of R_z to each               ->  g_x = y g_z / 2, g_y = x g_z / 2
+    softmax    R_x = x (R_y - y sum R_y)                  ->  the ordinary gradient
 
-so with eps = 0 Epsilon-LRP of a ReLU network is gradient times input. The functions below are ordinary operations
-whose backward pass carries these factors; everything else is left to autograd.
+(the last four are AttnLRP, Achtibat et al. 2024), so with eps = 0 Epsilon-LRP of a ReLU network is gradient times input.
+The functions below are ordinary operations whose backward pass carries these factors; everything else is left to autograd.
 """
 
 from collections.abc import Callable
@@ -133,3 +137,86 @@ def zplus(
         epsilon: stabiliser of the denominator, 1e-6 in zennit.
     """
     return _ZPlus.apply(x, weight, bias, linear, nonnegative, epsilon)
+
+
+class _LayerNorm(Function):
+    """Layer norm whose standard deviation counts as a constant in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+        y, _, inverse = torch.native_layer_norm(x, x.shape[-1:], weight, bias, eps)
+        ctx.save_for_backward(inverse, weight)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inverse, weight = ctx.saved_tensors
+        scaled = (grad if weight is None else grad * weight) * inverse.to(grad.dtype)
+        return scaled - scaled.mean(-1, keepdim=True), None, None, None
+
+
+class _Gelu(Function):
+    """GELU with the backward pass of a product with a constant: the gradient is multiplied by gelu(x) / x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, approximate: str) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.approximate = approximate
+        return torch.nn.functional.gelu(x, approximate=approximate)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        y = torch.nn.functional.gelu(x, approximate=ctx.approximate)
+        return grad * torch.where(x == 0, 0.5, y / x), None  # 0.5 is its limit
+
+
+class _Scaled(Function):
+    """Identity whose gradient is multiplied by a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
+        return (grad * ctx.factor if ctx.factor else None), None
+
+
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Return the layer norm of x over its last dimension; in the backward pass its standard deviation is a constant."""
+    return _LayerNorm.apply(x, weight, bias, eps)
+
+
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """Return gelu(x), with the gradient of a product of x with a constant. Any shape."""
+    return _Gelu.apply(x, approximate)
+
+
+# Shares of the relevance of softmax(q k') v that q, k and v get. Each product gives half to each factor; what the values
+# do not get goes through the softmax to queries and keys, and half of that to either.
+ATTENTION = {"attnlrp": (0.25, 0.25, 0.5), "cplrp": (0.0, 0.0, 1.0)}
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, shares: tuple[float, float, float], **options: Any) -> Tensor:
+    """Return softmax(q k') v with its gradients multiplied by the shares of q, k and v, so that relevance is split.
+
+    The kernels of scaled_dot_product_attention are used as they are. Shares (1/4, 1/4, 1/2) are AttnLRP; with (0, 0, 1)
+    the weights of the attention are constants (CP-LRP, Ali et al. 2022). A query that is no function of the input
+    leaves its share to the keys.
+
+    Args:
+        q, k, v: (B, heads, tokens, width).
+        options: of scaled_dot_product_attention.
+    """
+    of_q, of_k, of_v = shares
+    if not q.requires_grad:
+        of_k += of_q
+    if of_q == of_k == 0:
+        q, k = q.detach(), k.detach()
+    scaled = (_Scaled.apply(x, share) if share != 1 else x for x, share in ((q, of_q), (k, of_k), (v, of_v)))
+    return torch.nn.functional.scaled_dot_product_attention(*scaled, **options)

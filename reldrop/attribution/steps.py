@@ -1,7 +1,8 @@
 """The single steps of a traced network, as functions of the values they read."""
 
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from reldrop.attribution import rules
 from reldrop.errors import ReldropError
 
 
@@ -46,34 +48,83 @@ def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
             module.training = flag
 
 
-def operation(node: fx.Node, kind: str, modules: dict[str, nn.Module]) -> Callable[..., Tensor]:
-    """The parameter-free operation of a node as a function of the nodes it reads, and of a dtype that it ignores."""
-    names = node.all_input_nodes
-    if kind == "add":
-        return lambda x, y, dtype: x + y
+def operation(
+    node: fx.Node, kind: str, modules: dict[str, nn.Module], shares: tuple[float, float, float]
+) -> Callable[..., Any]:
+    """An operation without merged weights as a function of the nodes it reads, and of a dtype.
 
-    def run(*values: Any) -> Tensor:
-        given = dict(zip(names, values, strict=False))
-        args, kwargs = (fx.node.map_arg(part, given.__getitem__) for part in (node.args, node.kwargs))
+    Args:
+        shares: of relevance that queries, keys and values of attention get.
+    """
+    names = node.all_input_nodes
+    module = modules[node.target] if node.op == "call_module" else None
+
+    def arguments(values: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        given = dict(zip(names, values, strict=False))  # the last value is the dtype
+        return fx.node.map_arg(node.args, given.__getitem__), fx.node.map_arg(node.kwargs, given.__getitem__)
+
+    def run(*values: Any) -> Any:
+        args, kwargs = arguments(values)
         if kind == "gate":
             args = (args[0], *(value.detach().to(args[0].dtype) for value in args[1:]))
-        if node.op == "call_module":
-            return modules[node.target](*args, **kwargs)
+        if module is not None:
+            return module(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], node.target)(*args[1:], **kwargs)
         return node.target(*args, **kwargs)
 
-    if kind != "choice":
-        return run
+    def attend(*values: Any) -> Tensor:
+        args, kwargs = arguments(values)
+        return rules.attention(*args[:3], shares, **dict(zip(_ATTENTION_OPTIONS, args[3:], strict=False)), **kwargs)
 
-    def choose(*values: Any) -> Tensor:
-        deciding = [modules[node.target]] if node.op == "call_module" else []
-        *inputs, dtype = values
-        half = dtype in (torch.float16, torch.bfloat16)
-        # A module that decides is a network of its own. Its weights cast here must not be found again in training.
-        own = torch.autocast(inputs[0].device.type, dtype=dtype if half else None, enabled=half, cache_enabled=False)
-        with torch.no_grad(), evaluation_mode(nn.ModuleList(deciding)), own if deciding else nullcontext():
-            return run(*values)
+    if kind == "choice":
+        return _choice(node, module, modules, run)
+    if kind == "add":
+        return lambda x, y, dtype: x + y
+    if kind == "attention":
+        return attend
+    if kind == "layer_norm":
+        if len(module.normalized_shape) != 1:
+            raise refusal(f"{describe(node, modules)} normalises over more than channels")
+        return lambda x, dtype: _normalised(x, module)
+    if kind == "gelu":
+        options = {"approximate": module.approximate} if hasattr(module, "approximate") else dict(node.kwargs)
+        return lambda x, dtype: rules.gelu(x, **options)
+    if kind == "scale":
+        return lambda x, dtype: x * module.gamma.detach().to(x.dtype)
+    return run
+
+
+_ATTENTION_OPTIONS = ("attn_mask", "dropout_p", "is_causal", "scale")
+
+
+def _normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.float32)  # sums of squares need it
+    weight, bias = (None if value is None else value.detach().to(wide) for value in (norm.weight, norm.bias))
+    return rules.layer_norm(x.to(wide), weight, bias, norm.eps).to(x.dtype)
+
+
+def _choice(
+    node: fx.Node, module: nn.Module | None, modules: dict[str, nn.Module], run: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A decision or a constant: no gradient passes, and a module that decides does so in evaluation mode."""
+    if node.op == "get_attr":
+        *path, name = node.target.split(".")
+        owner = weakref.ref(
+            modules[".".join(path)]
+        )  # it may be the network itself, which the graph must not keep alive
+        return lambda dtype: getattr(owner(), name).detach()
+
+    def choose(*values: Any) -> Any:
+        with torch.no_grad():
+            if module is None:
+                return run(*values)
+            dtype, device = values[-1], values[0].device.type
+            half = dtype in (torch.float16, torch.bfloat16)
+            # It is a network of its own. Its weights cast here must not be found again in training.
+            own = torch.autocast(device, dtype=dtype if half else None, enabled=half, cache_enabled=False)
+            with evaluation_mode(nn.ModuleList([module])), own:
+                return run(*values)
 
     return choose
 

@@ -29,8 +29,9 @@ class _Rectangles(Occlusion):
         coin: str = "image",
         fill: str | Sequence[float] = "mean",
         normalisation: Normalisation | None = None,
+        cell: int = 1,
     ) -> None:
-        super().__init__(probability, coin, fill, normalisation)
+        super().__init__(probability, coin, fill, normalisation, cell)
         check(
             len(area) == 2 and 0 < area[0] <= area[1] <= 1,
             "area",
@@ -83,8 +84,9 @@ class RelDropBlock(_Rectangles):
         coin: str = "image",
         fill: str | Sequence[float] = "mean",
         normalisation: Normalisation | None = None,
+        cell: int = 1,
     ) -> None:
-        super().__init__(probability, area, aspect, coin, fill, normalisation)
+        super().__init__(probability, area, aspect, coin, fill, normalisation, cell)
         check(k >= 1, "k", k, "at least 1")
         self.k = k
 
@@ -113,8 +115,9 @@ class RelDropPatch(_Rectangles):
         coin: str = "image",
         fill: str | Sequence[float] = "mean",
         normalisation: Normalisation | None = None,
+        cell: int = 1,
     ) -> None:
-        super().__init__(probability, area, aspect, coin, fill, normalisation)
+        super().__init__(probability, area, aspect, coin, fill, normalisation, cell)
         check(k >= 1, "k", k, "at least 1")
         check(rectangles is None or 1 <= rectangles <= k, "rectangles", rectangles, f"null or 1 to k = {k}")
         self.k, self.rectangles = k, rectangles or k
@@ -139,5 +142,6 @@ class RelDropPixel(Threshold):
         coin: str = "image",
         fill: str | Sequence[float] = "mean",
         normalisation: Normalisation | None = None,
+        cell: int = 1,
     ) -> None:
-        super().__init__(probability, alpha, beta, coin, fill, normalisation)
+        super().__init__(probability, alpha, beta, coin, fill, normalisation, cell)

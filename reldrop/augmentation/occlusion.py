@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reldrop.augmentation import masks
@@ -39,6 +40,8 @@ class Occlusion:
         probability: of a sample to be occluded, in [0, 1].
         coin: "image": each sample has a coin of its own; "batch": one coin for all (as in the release).
         fill, normalisation: see `Fill`.
+        cell: side in pixels of what is occluded as a whole, e.g. the patch of a vision transformer. Masks are made for the
+            coarse image of its cells, each with the relevance of all its pixels.
     """
 
     inputs: str  # "images" or "points"
@@ -50,7 +53,10 @@ class Occlusion:
         coin: str,
         fill: str | float | Sequence[float],
         normalisation: Normalisation | None = None,
+        cell: int = 1,
     ) -> None:
+        check(cell >= 1, "cell", cell, "at least 1")
+        self.cell = cell
         check(0 <= probability <= 1, "probability", probability, "in [0, 1]")
         check(coin in ("image", "batch"), "coin", coin, "'image' or 'batch'")
         self.probability, self.coin = probability, coin
@@ -95,7 +101,17 @@ class Occlusion:
             maps = relevance(inputs, targets)
         else:
             maps = relevance(inputs[index], targets[index])
-        return mask.index_copy_(0, index, self.place(maps, generator))
+        return mask.index_copy_(0, index, self._place_cells(maps, generator))
+
+    def _place_cells(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
+        if self.cell == 1:
+            return self.place(maps, generator)
+        if any(side % self.cell for side in maps.shape[1:]):
+            raise ReldropError(
+                f"augmentation.cell is {self.cell}, which does not divide images of {tuple(maps.shape[1:])} pixels"
+            )
+        coarse = self.place(F.avg_pool2d(maps[:, None], self.cell)[:, 0], generator)
+        return coarse.repeat_interleave(self.cell, 1).repeat_interleave(self.cell, 2)
 
     def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the masks of the n chosen samples.
@@ -122,8 +138,9 @@ class Threshold(Occlusion):
         coin: str,
         fill: str | float | Sequence[float],
         normalisation: Normalisation | None = None,
+        cell: int = 1,
     ) -> None:
-        super().__init__(probability, coin, fill, normalisation)
+        super().__init__(probability, coin, fill, normalisation, cell)
         check(0 <= alpha <= 1, "alpha", alpha, "in [0, 1]")
         check(0 <= beta <= 1, "beta", beta, "in [0, 1]")
         self.alpha, self.beta = alpha, beta

@@ -37,4 +37,4 @@ def point_network(
     return model
 
 
-point_network.inputs = "points"  # what it takes, see reldrop.train.check_parts
+point_network.inputs = "points"  # what it takes, see reldrop.config.check_inputs

@@ -68,4 +68,4 @@ def _use_cifar_stem(model: ResNet, channels: int) -> None:
     model.maxpool = nn.Identity()
 
 
-resnet.inputs = "images"  # what it takes, see reldrop.train.check_parts
+resnet.inputs = "images"  # what it takes, see reldrop.config.check_inputs
