@@ -7,6 +7,7 @@ from typing import Any
 
 import hydra
 import torch
+from hydra.utils import get_object
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
@@ -83,8 +84,8 @@ def build_augmentation(cfg: DictConfig, options: dict[str, Any]) -> Any:
 def check_parts(cfg: DictConfig) -> None:
     """Build once, for nothing, what needs no data: its mistakes then show before the data are read."""
     build(cfg, "attribution")
-    images = "coin" in cfg.augmentation
-    build_augmentation(cfg, {"normalisation": ((0.0,), (1.0,))} if images else {})
+    on_images = getattr(get_object(cfg.augmentation["_target_"]), "inputs", None) == "images"
+    build_augmentation(cfg, {"normalisation": ((0.0,), (1.0,))} if on_images else {})
     optimizer = build(cfg, "optimizer", [torch.nn.Parameter(torch.zeros(1))])
     build(cfg, "scheduler", optimizer, epochs=1, steps_per_epoch=1)
 

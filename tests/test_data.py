@@ -236,7 +236,7 @@ def test_validation_is_taken_before_the_subset(tmp_path: Path) -> None:
 
 def test_only_chosen_images_are_decoded(tmp_path: Path) -> None:
     base = make_folders(tmp_path / "some")
-    chosen = folder_data(base, subset=6, memory_limit_gb=0).train.images._decoder.paths
+    chosen = folder_data(base, subset=6, memory_limit_gb=0).train.images.paths
     for path in (base / "train").rglob("*.png"):
         if str(path) not in chosen:
             path.write_bytes(b"")
@@ -281,7 +281,7 @@ def test_image_folder_lists_classes_and_files_sorted(tmp_path: Path) -> None:
     assert (images.num_classes, images.channels, images.size) == (2, 3, 8)
     assert images.source == "image files in folder some"
     assert images.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    paths = folder_data(base, memory_limit_gb=0).train.images._decoder.paths
+    paths = folder_data(base, memory_limit_gb=0).train.images.paths
     assert [Path(path).name for path in paths] == ["0.png", "1.png", "Z.JpEg", "0.png", "1.png", "x.JPG"]
     assert np.array_equal(images.train.images[0].permute(1, 2, 0), Image.open(paths[0]))
 

@@ -90,6 +90,7 @@ def fake_data(root: Path) -> None:
         Image.new("L", (64, 64), 60 * label).save(tiny / "val" / "images" / f"val_{label}.JPEG")
         lines.append(f"val_{label}.JPEG\tn{label}\t0\t0\t62\t62")
     (tiny / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
+    write_images(root / "imagenet", {"train": 2, "val": 1}, classes=3)
 
 
 def fake_clouds(root: Path, points: int = 40) -> None:
@@ -125,6 +126,8 @@ def test_every_experiment_runs(tmp_path: Path, experiment: str) -> None:
     cfg = config(tmp_path, f"+experiment={experiment}", "trainer.max_steps=2", "trainer.batch_size=4")
     if "points" in cfg.dataset:
         cfg.dataset.points = 32
+    if "eval_resize" in cfg.dataset:
+        cfg.dataset.size, cfg.dataset.eval_resize, cfg.dataset.workers, cfg.backbone.weights = 32, 36, 1, None
     summary = train(cfg)
     assert cfg.name == experiment
     assert summary["steps"] == 2

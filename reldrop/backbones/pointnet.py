@@ -57,7 +57,7 @@ class PointNet(nn.Module):
         )
         self.num_classes = num_classes
         self.orthogonality = orthogonality
-        self.penalty: Tensor | None = None  # to be added to the loss, of the last forward pass in training mode
+        self.penalty: Tensor | None = None  # of the last forward pass, to be added to the loss; none in evaluation mode
 
     def forward(self, points: Tensor) -> Tensor:
         """Return logits (B, num_classes) of points (B, N, channels), for any N."""
@@ -65,8 +65,7 @@ class PointNet(nn.Module):
         aligned = align(xyz, self.align_input(xyz))
         x = self.first(torch.cat([aligned, points[..., 3:]], -1))
         matrix = self.align_features(x)
-        if self.training:
-            self.penalty = self.orthogonality * not_orthogonal(matrix)
+        self.penalty = self.orthogonality * not_orthogonal(matrix) if self.training else None
         x = align(x, matrix)
         return self.head(self.pool(self.last(self.middle(x))))
 

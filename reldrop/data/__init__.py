@@ -6,6 +6,7 @@ Training and evaluation read batches from them, see `Data`.
 from reldrop.data.base import Data
 from reldrop.data.cloud_sources import modelnet, point_folder, shapenet
 from reldrop.data.cloud_transforms import Perturbation
+from reldrop.data.ilsvrc import imagenet
 from reldrop.data.images import ImageData, ImageSplit
 from reldrop.data.points import PointData, PointSplit
 from reldrop.data.shapes import shapes
@@ -21,6 +22,7 @@ __all__ = [
     "cifar",
     "digits",
     "image_folder",
+    "imagenet",
     "modelnet",
     "point_folder",
     "shapenet",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reldrop.data.decode import StreamedImages, decode_all
+from reldrop.data.decode import PLAIN, Reading, StreamedImages, decode_all
 from reldrop.data.images import ImageData, ImageSplit
 from reldrop.data.selection import evenly, split_training
 from reldrop.errors import ReldropError
@@ -55,7 +55,7 @@ def class_files(folder: Path, classes: Sequence[str]) -> Files:
     for name in class_names(folder):
         if name not in classes:
             raise ReldropError(f"{folder / name} is a class without training images; add some, or remove the folder")
-        found = _image_files(folder / name)
+        found = image_files(folder / name)
         if not found:
             raise ReldropError(f"{folder / name} has no images; add some ({' '.join(sorted(SUFFIXES))}) or remove it")
         paths += found
@@ -63,7 +63,8 @@ def class_files(folder: Path, classes: Sequence[str]) -> Files:
     return Files(paths, torch.tensor(labels))
 
 
-def _image_files(folder: Path) -> list[str]:
+def image_files(folder: Path) -> list[str]:
+    """Return the images of `folder`/**, sorted, without what is hidden or has no image's suffix."""
     found = []
     for directory, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -82,9 +83,12 @@ def read_files(
     validation: float,
     memory_limit_gb: float,
     workers: int,
+    reading: Reading = PLAIN,
     **attributes: Any,
 ) -> ImageData:
     """Choose from the files, and read the chosen ones: now, or as they are used where they would not fit in memory.
+
+    Training images of which random crops are taken, or some may be skipped, are always read as they are used.
 
     Args:
         train: files of the training images.
@@ -95,6 +99,7 @@ def read_files(
         validation: share of the training images held out, in [0, 1).
         memory_limit_gb: above this size, in 1e9 bytes, the decoded images are not kept in memory.
         workers: processes that decode those.
+        reading: how image files are read.
         attributes: the other attributes of `ImageData`.
 
     Raises:
@@ -109,13 +114,14 @@ def read_files(
         "train": train[kept],
         "test": test[evenly(test.labels, test_subset, "test_subset")],
     } | ({} if held_out is None else {"validation": train[held_out]})
-    streamed = sum(map(len, chosen.values())) * 3 * size * size > memory_limit_gb * 1e9
+    changing = ("train",) if reading.crop or reading.corrupt == "skip" else ()
+    fixed = sum(len(files) for split, files in chosen.items() if split not in changing)
+    streamed = changing if fixed * 3 * size * size <= memory_limit_gb * 1e9 else tuple(chosen)
     splits = {}
     for split, files in chosen.items():
-        images = (
-            StreamedImages(files.paths, size, workers)
-            if streamed
-            else decode_all(files.paths, size, f"{attributes['name']} {split}")
-        )
-        splits[split] = ImageSplit(images, files.labels)
+        if split in streamed:
+            splits[split] = ImageSplit(StreamedImages(files.paths, size, workers, reading), files.labels)
+        else:
+            images, decoded = decode_all(files.paths, size, f"{attributes['name']} {split}", reading)
+            splits[split] = ImageSplit(images, files.labels[decoded])
     return ImageData(size=size, **splits, **attributes)

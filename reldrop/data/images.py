@@ -1,14 +1,17 @@
 """`ImageData`: a data set as training and evaluation see it, in batches of normalised images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from reldrop.data.base import Batches, Data
 from reldrop.data.decode import StreamedImages
+from reldrop.data.framing import RandomResizedCrop
+from reldrop.data.transfer import on_device
 from reldrop.data.transforms import crop_and_flip, draw_crops
 from reldrop.errors import ReldropError
 from reldrop.seeding import generator
@@ -36,19 +39,35 @@ class ImageSplit:
         self.labels = self.labels.to(device)
         return self
 
-    def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images of `order`, int64 on the CPU, as uint8 (b, C, H, W) and int64 (b,) on the split's device."""
+    @property
+    def crop(self) -> RandomResizedCrop | None:
+        """The random crops that training sees, if any."""
+        return self.images.reading.crop if isinstance(self.images, StreamedImages) else None
+
+    def batches(
+        self, order: Tensor, batch_size: int, whole: bool = False, draws: Iterable[np.ndarray] | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images of `order`, int64 on the CPU, as uint8 (b, C, H, W) and int64 (b,) on the split's device.
+
+        Args:
+            order: of the images.
+            batch_size: images a batch.
+            whole: whether another image of the batch takes the place of one that cannot be decoded and is skipped; else
+                batches may have fewer images.
+            draws: for the random crops of each batch, if there shall be such.
+        """
         if not len(order):
             return  # split() would make one empty batch of it
         device = self.labels.device
         indices = order.to(device).split(batch_size)  # moved once: a copy for each batch would wait for the device
         if isinstance(self.images, Tensor):
-            images = (self.images[index] for index in indices)
-        else:
-            decoded = self.images.batches(order.split(batch_size), pin_memory=device.type == "cuda")
-            images = (batch.to(device, non_blocking=True) for batch in decoded)
-        for index, batch in zip(indices, images, strict=True):
-            yield batch, self.labels[index]
+            for index in indices:
+                yield self.images[index], self.labels[index]
+            return
+        decoded = self.images.batches(order.split(batch_size), device.type == "cuda", whole, draws)
+        for index, (images, places) in zip(indices, on_device(decoded, device), strict=True):
+            if len(images):
+                yield images, self.labels[index if places is None else index[places]]
 
 
 @dataclass(eq=False)
@@ -125,7 +144,8 @@ class ImageData(Data):
     def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0) -> Batches:
         """Yield the training images of an epoch, shuffled, cropped, flipped and normalised, each once.
 
-        All of it is drawn before the first batch: the batches from `start` on are the same for every `start`.
+        What is drawn depends on the seed, the epoch and the place in it: the batches from `start` on are the same for
+        every `start` and any number of workers.
 
         Args:
             epoch: number of the epoch, from 0.
@@ -144,7 +164,13 @@ class ImageData(Data):
         order = self._training_order(epoch, seed)[used]
         crops = draw_crops(len(self.train), self.crop_padding, self.flip, generator(seed, "crop", epoch))[used]
         crops = crops.to(self._mean.device).split(batch_size)
-        for (images, targets), crop in zip(self.train.batches(order, batch_size), crops, strict=True):
+        resized = self.train.crop
+        draws = resized and (
+            resized.draw(len(part), generator(seed, "resized crop", epoch, start + index))
+            for index, part in enumerate(order.split(batch_size))
+        )
+        batches = self.train.batches(order, batch_size, whole=True, draws=draws)
+        for (images, targets), crop in zip(batches, crops, strict=True):
             yield self.normalise(crop_and_flip(images, crop, self.crop_padding)), targets
 
     def normalise(self, images: Tensor) -> Tensor:

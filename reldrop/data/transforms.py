@@ -54,6 +54,8 @@ def crop_and_flip(images: Tensor, crops: Crops, padding: int) -> Tensor:
     Returns:
         (B, C, H, W), of the type of `images`.
     """
+    if padding == 0:
+        return torch.where(crops.flipped[:, None, None, None], images.flip(-1), images)
     batch, channels, height, width = images.shape
     device = images.device
     padded = functional.pad(images, (padding,) * 4)

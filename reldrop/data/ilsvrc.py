@@ -1,0 +1,176 @@
+"""ImageNet-1k and choices of its classes, in any of the layouts it is passed on in."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from reldrop.data.decode import Reading
+from reldrop.data.folders import Files, class_names, image_files, read_files
+from reldrop.data.framing import FILTERS, CentreCrop, RandomResizedCrop
+from reldrop.data.ilsvrc_labels import read_lines, val_wnids
+from reldrop.data.images import ImageData
+from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
+from reldrop.errors import ReldropError
+
+
+def imagenet(
+    root: str,
+    folders: Sequence[str],
+    name: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    size: int = 224,
+    eval_resize: int = 256,
+    interpolation: str = "bilinear",
+    crop_scale: Sequence[float] | None = (0.08, 1.0),
+    crop_ratio: Sequence[float] = (3 / 4, 4 / 3),
+    flip: bool = True,
+    classes: Sequence[str] | str | None = None,
+    train_split: str = "train",
+    val_labels: str | None = None,
+    synset_ids: str | None = None,
+    subset: int | None = None,
+    test_subset: int | None = None,
+    validation: float = 0.0,
+    corrupt: str = "error",
+    memory_limit_gb: float = 4.0,
+    workers: int = 8,
+) -> ImageData:
+    """Read ImageNet from `train`/WNID/** and `val`/WNID/** or `val`/*.JPEG; the val images are the test split.
+
+    Training sees random crops, resized, and evaluation the centre. The parameters not explained here are those of
+    `reldrop.data.sources`.
+
+    Args:
+        folders: where to look, relative to `root`, in this order.
+        size: side of the square images, in pixels.
+        eval_resize: what the short side is resized to before the centre is cropped, in pixels.
+        interpolation: bilinear or bicubic.
+        crop_scale: least and largest share of an image's area that a random crop takes; None trains on centre crops.
+        crop_ratio: least and largest ratio of width to height of a random crop.
+        classes: WNIDs, or a file with one a line (relative to `root`, or absolute); None for all there are. Labels are
+            their positions in alphabetical order.
+        train_split: folder of the training images, train or val. val trains on the test images, where there are no
+            others to try things out on.
+        val_labels: the labels of a flat val folder, see `reldrop.data.ilsvrc_labels`; None for a known name.
+        synset_ids: the file that says which WNID an ILSVRC id is; None for a known name.
+        corrupt: "error" stops at a file that cannot be decoded, "skip" does without it, see `Reading`.
+        memory_limit_gb: above this size, in 1e9 bytes, test and validation images, and centre crops to train on, are
+            not kept in memory but decoded when used, as random crops, and where files are skipped, are always.
+        workers: processes that decode what is not in memory.
+    """
+    reading = _reading(size, eval_resize, interpolation, crop_scale, crop_ratio, corrupt)
+    if train_split not in ("train", "val"):
+        raise ReldropError(f"dataset.train_split={train_split} is not known; choose train, or val to try things out")
+    base = _find(root, folders, train_split)
+    wanted = None if classes is None else _wanted(classes, root)
+    places = [base, Path(root).expanduser()]
+    test = _list(base / "val", wanted, places, val_labels, synset_ids)
+    train = test if train_split == "val" else _list_folders(base / "train", wanted)
+    chosen = tuple(sorted(set(train.wnids) if wanted is None else wanted))
+    if absent := sorted(set(chosen) - set(train.wnids)):
+        raise ReldropError(f"dataset.classes names {absent[0]}, which has no images in {base / train_split}")
+    return read_files(
+        train.files(chosen),
+        test.files(chosen),
+        size=size,
+        subset=subset,
+        test_subset=test_subset,
+        validation=validation,
+        memory_limit_gb=memory_limit_gb,
+        workers=workers,
+        reading=reading,
+        name=name,
+        classes=chosen,
+        mean=mean,
+        std=std,
+        source=described("image files", base),
+        flip=flip,
+    )
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The images of one split, and the WNID of each."""
+
+    folder: Path
+    paths: list[str]
+    wnids: list[str]
+
+    def files(self, classes: Sequence[str]) -> Files:
+        """Return them with their positions in `classes` as labels."""
+        labels = {wnid: label for label, wnid in enumerate(classes)}
+        if not self.paths:
+            raise ReldropError(f"{self.folder} has no images of the {len(classes)} classes; add some")
+        if strange := set(self.wnids) - set(classes):
+            raise ReldropError(
+                f"{self.folder} has images of {min(strange)}, a class without training images; add some, or leave it out"
+            )
+        return Files(self.paths, torch.tensor([labels[wnid] for wnid in self.wnids]))
+
+
+def _list(
+    folder: Path, wanted: frozenset[str] | None, places: Sequence[Path], labels: str | None, ids: str | None
+) -> _Listing:
+    """List the images of class folders, or of one folder with the labels in a file."""
+    if any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(folder)):
+        return _list_folders(folder, wanted)
+    images = image_files(folder)
+    if not images:
+        raise ReldropError(f"{folder} has no images; it needs some, in one folder or a folder for each class")
+    pairs = zip(images, val_wnids(images, places, labels, ids), strict=True)
+    kept = [(path, wnid) for path, wnid in pairs if wanted is None or wnid in wanted]
+    return _Listing(folder, [path for path, _ in kept], [wnid for _, wnid in kept])
+
+
+def _list_folders(folder: Path, wanted: frozenset[str] | None) -> _Listing:
+    paths: list[str] = []
+    wnids: list[str] = []
+    for wnid in class_names(folder):
+        if wanted is None or wnid in wanted:
+            found = image_files(folder / wnid)
+            if not found:
+                raise ReldropError(f"{folder / wnid} has no images; add some, or remove it")
+            paths += found
+            wnids += [wnid] * len(found)
+    return _Listing(folder, paths, wnids)
+
+
+def _find(root: str, folders: Sequence[str], train_split: str) -> Path:
+    bases = candidates(root, folders)
+    base = first(bases, lambda base: (base / "val").is_dir() and (base / train_split).is_dir())
+    if base is None:
+        lacking = first(bases, lambda base: (base / "val").is_dir())
+        hint = "" if lacking is None else f" ({lacking} has val alone: dataset.train_split=val trains on that)"
+        wanted = "train/WNID and val" if train_split == "train" else "val"
+        raise ReldropError(f"ImageNet not found: looked in {listed(bases)} for {wanted}{hint}; {WHERE_ELSE}")
+    return base
+
+
+def _wanted(classes: Sequence[str] | str, root: str) -> frozenset[str]:
+    if isinstance(classes, str):
+        classes = [line.split()[0] for line in read_lines(Path(root).expanduser() / Path(classes).expanduser())]
+    if not classes:
+        raise ReldropError("dataset.classes is empty; name some WNIDs, or null for all classes there are")
+    return frozenset(map(str, classes))
+
+
+def _reading(
+    size: int,
+    eval_resize: int,
+    interpolation: str,
+    scale: Sequence[float] | None,
+    ratio: Sequence[float],
+    corrupt: str,
+) -> Reading:
+    if interpolation not in FILTERS:
+        raise ReldropError(f"dataset.interpolation={interpolation} is not known; choose {' or '.join(FILTERS)}")
+    if eval_resize < size:
+        raise ReldropError(
+            f"dataset.eval_resize={eval_resize} must be at least dataset.size={size}, which is cropped from it"
+        )
+    crop = None if scale is None else RandomResizedCrop(tuple(scale), tuple(ratio), interpolation)
+    return Reading(CentreCrop(eval_resize, interpolation), crop, corrupt)
