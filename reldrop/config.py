@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -103,8 +103,16 @@ def build(cfg: DictConfig, group: str, *args: Any, **options: Any) -> Any:
 
 def suggest(overrides: Sequence[str], config_path: str) -> str | None:
     """Return a hint for the first override of a command line whose key does not exist, for Hydra's own message has none."""
+    groups = [*GROUPS, "trainer", "tracking"]
+    chosen = [
+        text for text in overrides if text.split("=")[0].lstrip("+") in (*groups, "experiment") and "," not in text
+    ]
     with initialize_config_dir(config_path, version_base="1.3"):
-        known = list(_dotted(compose("train"))) + list(GROUPS) + ["trainer", "tracking"]
+        try:
+            composed = compose("train", chosen)  # the keys of what was chosen
+        except HydraException:  # a choice may be what is wrong
+            composed = compose("train")
+    known = [*_dotted(composed), *groups]
     for override in overrides:
         key = override.split("=")[0]
         near = get_close_matches(key, known, n=1, cutoff=0.75)

@@ -372,6 +372,7 @@ def test_mistakes_at_the_command_line(tmp_path: Path) -> None:
     assert "did you mean augmentation" in fails(tmp_path, "augmentaton=none")
     assert "did you mean trainer.epochs" in fails(tmp_path, "trainer.epoch=3")
     assert "did you mean trainer.epochs" in fails(tmp_path, "+trainer.epoch=3")
+    assert "did you mean dataset.normals" in fails(tmp_path, "+experiment=shapes_pointnet", "dataset.normal=false")
     said = fails(tmp_path, "dataset=image_folder", "dataset.folder=nowhere", "data_dir=no/such/place")
     assert "no/such/place/nowhere" in said
     write_images(tmp_path / "data" / "mine", {"train": 3, "test": 2})
