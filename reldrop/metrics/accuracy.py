@@ -1,0 +1,69 @@
+"""Accuracy and confidence, also of a network that is restricted to some of its classes."""
+
+from torch import Tensor
+
+from reldrop.errors import ReldropError
+
+
+def restrict(logits: Tensor, labels: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Leave only the logits of `classes`, and count the labels in these.
+
+    This is how ImageNet-A and -R are evaluated: softmax and argmax run over the classes of the set, as if the network had
+    no others.
+
+    Args:
+        logits: (N, C).
+        labels: int64 (N,), each one of `classes`.
+        classes: int64 (c,), ascending, in [0, C).
+
+    Returns:
+        Logits (N, c) and labels int64 (N,) in [0, c).
+
+    Raises:
+        ReldropError: a label is none of `classes`.
+    """
+    places = (classes < labels[:, None]).sum(1).clamp(max=len(classes) - 1)
+    if not (classes[places] == labels).all():
+        raise ReldropError(f"class {int(labels[classes[places] != labels][0])} is none of the {len(classes)} classes")
+    return logits[:, classes], places
+
+
+def confidences(logits: Tensor) -> Tensor:
+    """Return the largest softmax probability of each row of logits (N, C), float64 (N,) in [1 / C, 1].
+
+    Raises:
+        ReldropError: a logit is not finite.
+    """
+    _check(logits)
+    return logits.double().softmax(1).amax(1)
+
+
+def ranks(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return how many classes come before the true one, int64 (N,) in [0, C); 0 is a correct prediction.
+
+    Equal logits are taken in the order of their classes, so that exactly one class is predicted and the result does not
+    depend on how a device sorts.
+
+    Args:
+        logits: (N, C).
+        labels: int64 (N,) in [0, C).
+
+    Raises:
+        ReldropError: a logit is not finite; it would compare as neither larger nor smaller.
+    """
+    _check(logits)
+    true = logits.gather(1, labels[:, None])
+    above = (logits > true).sum(1)
+    equal = logits == true
+    earlier = equal.cumsum(1).gather(1, labels[:, None])[:, 0] - 1
+    return above + earlier
+
+
+def top_k(ranks: Tensor, k: int) -> float:
+    """Return the share of samples whose true class is among the first `k`, from their `ranks` (N,)."""
+    return (ranks < k).double().mean().item()
+
+
+def _check(logits: Tensor) -> None:
+    if not logits.isfinite().all():
+        raise ReldropError("the network returns values that are not finite; try precision=32-true")
