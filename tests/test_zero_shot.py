@@ -104,6 +104,7 @@ def test_fpr_is_taken_where_recall_reaches_95_percent() -> None:
     known = torch.tensor([5.5, 6.5, 200.0, -1.0])
     assert metrics.detection(unknown, known)["fpr95"] == 0.5  # 95 of 100 score 6 or more
     assert metrics.detection(unknown[:19], known + 76)["fpr95"] == 0.5  # of 19, all: 18 are 94.7 %
+    assert metrics.detection(unknown, unknown)["fpr95"] == 0.95  # also amid a straight piece of the curve
 
 
 def reference(logits: np.ndarray, labels: np.ndarray, classes: list[int]) -> dict[str, float]:
@@ -111,7 +112,8 @@ def reference(logits: np.ndarray, labels: np.ndarray, classes: list[int]) -> dic
     confidence, rank = [], []
     for row, label in zip(logits.astype(np.float64), labels, strict=True):
         values = [row[index] for index in classes]
-        odds = [math.exp(value - max(values)) for value in values]
+        largest = max(values)
+        odds = [math.exp(value - largest) for value in values]
         confidence.append(max(odds) / sum(odds))
         ordered = sorted(range(len(classes)), key=lambda place: (-values[place], place))
         rank.append(ordered.index(classes.index(label)))
