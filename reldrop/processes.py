@@ -1,6 +1,8 @@
 """Training in several processes: who started them, how they find each other, and which of them reports a failure."""
 
 import functools
+import inspect
+import logging
 import os
 import re
 import time
@@ -12,11 +14,17 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch.nn.parallel import DistributedDataParallel
 
 from reldrop.errors import ReldropError
 
 FIRST_PORT, PORTS = 15_000, 15_000  # for SLURM; below those that systems give to outgoing connections
 PATIENCE = 1.0  # seconds that a process leaves to the first one to report a failure that all of them may have
+
+# Running statistics are made equal after each step, for the attribution to find (see batch_norm.py). DDP would copy them
+# in each forward pass, also in evaluation, where processes have unequal numbers of batches. Its name for that changes.
+_names = inspect.signature(DistributedDataParallel).parameters
+_COPYING_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _names else "broadcast_buffers"
 
 
 class Launch(NamedTuple):
@@ -55,15 +63,14 @@ def start_fabric(accelerator: str, precision: str, batch_size: int) -> Fabric:
         if launch.processes == 1:
             fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
         else:
+            logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # each process would say that it connects
             os.environ.update({**_from_slurm(os.environ), **os.environ})
             fabric = Fabric(
                 accelerator=accelerator,
                 devices=launch.on_node,
                 num_nodes=launch.processes // launch.on_node,
                 precision=precision,
-                # Running statistics are made equal after each step, for the attribution to find (see batch_norm.py);
-                # DDP would copy them at each forward pass, also in evaluation, where processes have unequal numbers.
-                strategy=DDPStrategy(broadcast_buffers=False),
+                strategy=DDPStrategy(**{_COPYING_BUFFERS: False}),
                 plugins=[TorchElasticEnvironment()],
             )
             fabric.launch()

@@ -185,6 +185,7 @@ def _exit(message: str) -> NoReturn:
     if not are_several():
         sys.exit(message if reports() else 1)
     if reports():
+        sys.stdout.flush()
         print(message, file=sys.stderr, flush=True)
     os._exit(1)  # a process that winds up might wait for others, which wait for it
 
