@@ -34,16 +34,20 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 SMALL = ["dataset.subset=103", "dataset.test_subset=53", "trainer.batch_size=16", "trainer.eval_batch_size=12"]
 SHORT = [*SMALL, "trainer.epochs=2", "trainer.accelerator=cpu"]
 VIT = [*SHORT, "backbone=vit_micro", "optimizer.lr=0.02"]
-CLOUDS = [*POINTS, *SHORT, "dataset.subset=64", "optimizer=sgd"]
-BROKEN = [*SHORT, "trainer.checkpoint_every=3"]
+# A step size at which rounding does not grow: at the usual one, a change of 1e-7 in the first weights ends up above 1e-3.
+RESNET = [*SHORT, "optimizer.lr=0.005"]
+CLOUDS = [*POINTS, *RESNET, "dataset.subset=64", "optimizer=sgd"]
+STILL = [*CLOUDS, "optimizer.lr=1e-9", "scheduler=constant", "dataset.jitter=0.01", "dataset.rotate=z"]
+BROKEN = [*RESNET, "trainer.checkpoint_every=3"]
 EQUAL = {
     "none": [*VIT, "augmentation=none"],
     "random_erasing": [*VIT, "augmentation=random_erasing", "augmentation.fill=noise"],
     "reldrop_block": [*VIT, "augmentation=reldrop_block", "trainer.clip_grad_norm=1.0"],
     "reldrop_pixel": [*VIT, "augmentation=reldrop_pixel"],
     "too_small_to_share": [*VIT, "dataset.subset=99"],  # a last batch of 3
-    "batch_norm": [*SHORT, "dataset.validation=0.2"],
-    "pointnet2": [*CLOUDS, "backbone=pointnet2_ssg", "dataset.jitter=0.01"],
+    "batch_norm": [*RESNET, "dataset.validation=0.2"],
+    "zennit": [*RESNET, "attribution=zennit", "trainer.max_steps=3"],
+    "input_gradient": [*RESNET, "attribution=input_gradient", "trainer.max_steps=3"],
 }
 
 
@@ -56,7 +60,9 @@ def launch(*arguments: Any, timeout: float = 120) -> subprocess.CompletedProcess
 def assert_close(one: Path, other: Path) -> None:
     assert len(metrics(one)) == len(metrics(other))
     for a, b in zip(metrics(one), metrics(other), strict=True):
-        assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
+        assert a.keys() == b.keys()
+        for key, value in a.items():
+            assert b[key] is None if value is None else value == pytest.approx(b[key], rel=1e-3, abs=1e-4), key
     a, b = weights(one), weights(other)
     assert a.keys() == b.keys()
     for key in a:
@@ -68,18 +74,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes have trained all that the tests below compare: to start them takes longer than to train."""
     root = tmp_path_factory.mktemp("processes")
     jobs = [{"folder": str(root / "two" / name), "overrides": chosen, "step": None} for name, chosen in EQUAL.items()]
-    own = [*SHORT, "trainer.sync_batchnorm=false"]
+    own = [*RESNET, "trainer.sync_batchnorm=false"]
     for name, overrides, step in (
         ("own_norms", own, None),
+        ("clouds", STILL, None),
         ("pointnet", [*CLOUDS, "trainer.eval_after_attribution=true"], None),
-        ("zennit", [*VIT[:-2], "attribution=input_gradient", "trainer.max_steps=2"], None),
         ("two_then_one", BROKEN, 11),
         ("one_then_two", BROKEN, None),
     ):
         jobs.append({"folder": str(root / name), "overrides": overrides, "step": step})
     train_until(11, root / "one_then_two", BROKEN)
     (root / "jobs.json").write_text(json.dumps(jobs))
-    done = launch(TESTS / "processes_worker.py", root / "jobs.json")
+    done = launch(TESTS / "processes_worker.py", root / "jobs.json", root / "gradients.json")
     assert done.returncode == 0, done.stderr
     return root
 
@@ -119,12 +125,25 @@ def test_two_to_one_and_one_to_two(root: Path) -> None:
 
 def test_batch_norms_of_their_own(root: Path) -> None:
     """Each process normalises by its share; their statistics are averaged, and losses stay near."""
-    whole = config(root / "own_norms_one", *SHORT)
-    train_until(None, root / "own_norms_one", SHORT)
-    one, two = metrics(run_folder(whole)), metrics(trained(root, "own_norms"))
+    train_until(None, root / "own_norms_one", RESNET)
+    one, two = (metrics(trained(root, name)) for name in ("own_norms_one", "own_norms"))
     assert one[-1]["train_loss"] == pytest.approx(two[-1]["train_loss"], rel=0.1)
     assert one[-1]["train_loss"] != pytest.approx(two[-1]["train_loss"], rel=1e-4)
     assert one[0]["step"] == two[0]["step"]
+
+
+def test_gradients_of_shares_are_those_of_the_batch(root: Path) -> None:
+    errors = json.loads((root / "gradients.json").read_text())
+    assert errors.keys() == {"resnet_tiny", "pointnet", "pointnet2_ssg"}
+    assert max(errors.values()) < 1e-8
+
+
+def test_pointnet_sees_the_same(root: Path) -> None:
+    """Weights hardly move here: rounding, which decides who wins a maximum of two near values, would change them at once."""
+    train_until(None, root / "clouds_one", STILL)
+    one, two = (metrics(trained(root, name)) for name in ("clouds_one", "clouds"))
+    for a, b in zip(one, two, strict=True):
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-4)
 
 
 def test_pointnet_in_evaluation_mode_after_an_attribution(root: Path) -> None:
@@ -132,8 +151,7 @@ def test_pointnet_in_evaluation_mode_after_an_attribution(root: Path) -> None:
     steps = [value for key, value in weights(folder).items() if key.endswith("num_batches_tracked")]
     assert {int(value) for value in steps} == {0}
     train_until(None, root / "pointnet_one", [*CLOUDS, "trainer.eval_after_attribution=true"])
-    for a, b in zip(metrics(folder), metrics(trained(root, "pointnet_one")), strict=True):
-        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=0.2)  # dropout differs
+    assert_close(trained(root, "pointnet_one"), folder)
 
 
 # ---- failures ------------------------------------------------------------------------------------------------------------
@@ -168,12 +186,18 @@ def test_more_mistakes_are_said_once(tmp_path: Path) -> None:
     said = launch(*command(tmp_path, *SHORT, "trainer.batch_size=3")[1:]).stderr
     assert said.count("error: trainer.batch_size=3 is the batch of all processes together") == 1
     said = launch(*command(tmp_path, *SHORT, "dataset=cifar10", "data_dir=nowhere")[1:]).stderr
-    assert said.count("nowhere") == 1
+    assert said.count("error: CIFAR10 not found") == 1
 
 
 @pytest.mark.slow
 def test_resumes_after_kill_9(tmp_path: Path) -> None:
-    options = ["trainer.epochs=6", "dataset.subset=400", "trainer.checkpoint_every=3", "augmentation=reldrop_pixel"]
+    options = [
+        "optimizer.lr=0.005",
+        "trainer.epochs=6",
+        "dataset.subset=400",
+        "trainer.checkpoint_every=3",
+        "augmentation=reldrop_pixel",
+    ]
     whole = tmp_path / "whole"
     train_until(None, whole, options)
     arguments = command(tmp_path / "killed", *options)
@@ -219,13 +243,13 @@ def test_tasks_of_srun(tmp_path: Path) -> None:
     step["SLURM_JOB_ID"], step["SLURM_NODEID"] = str(os.getpid()), "0"
     tasks = [
         subprocess.Popen(
-            command(tmp_path / "two", *SHORT, "trainer.max_steps=2"),
+            command(tmp_path / "two", *RESNET, "trainer.max_steps=2"),
             env={**ENVIRONMENT, **step, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
         )
         for rank in range(2)
     ]
     assert [task.wait(60) for task in tasks] == [0, 0]
-    train_until(None, tmp_path / "one", [*SHORT, "trainer.max_steps=2"])
+    train_until(None, tmp_path / "one", [*RESNET, "trainer.max_steps=2"])
     assert_close(trained(tmp_path, "one"), trained(tmp_path, "two"))
 
 
@@ -250,6 +274,8 @@ def test_shares_are_all_of_a_batch_once(processes: int) -> None:
 
 def assert_shares_of(whole: Any, shared: list[Any]) -> None:
     for batch, *parts in zip(whole, *shared, strict=True):
+        if len(batch[1]) < 2 * len(parts):
+            parts = parts[:1]  # too small to be shared
         together = [torch.cat(each) for each in zip(*parts, strict=True)]
         assert torch.equal(batch[0], together[0])
         assert torch.equal(batch[1], together[1])
