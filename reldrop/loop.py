@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,11 +17,13 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from tqdm import tqdm
 
 from reldrop.attribution import Attribution
+from reldrop.batch_norm import Together, average_statistics
 from reldrop.data import Data
 from reldrop.errors import ReldropError
-from reldrop.layout import channel_axis
-from reldrop.runs import Run
+from reldrop.layout import channel_axis, positions
+from reldrop.runs import Follower, Run
 from reldrop.seeding import derive_seed, generator
+from reldrop.shares import Part, Share
 
 logger = logging.getLogger("reldrop")
 
@@ -36,6 +39,7 @@ class Augmentation(Protocol):
         targets: Tensor,
         relevance: Callable[[Tensor, Tensor], Tensor] | None = None,
         generator: torch.Generator | None = None,
+        part: Part | None = None,
     ) -> Tensor: ...
 
 
@@ -54,6 +58,7 @@ class TrainerConfig:
     label_smoothing: float
     clip_grad_norm: float | None
     accelerator: str
+    sync_batchnorm: bool
     eval_after_attribution: bool
     checkpoint_every: int | None
     progress: bool
@@ -81,7 +86,10 @@ class TrainerConfig:
 
 @dataclass
 class Totals:
-    """Sums over the batches of an epoch so far, on the device; part of the checkpoint, so that a resumed epoch ends alike."""
+    """Sums over the batches of an epoch so far, of all processes and in all of them, on the device.
+
+    They are part of the checkpoint, so that a resumed epoch ends alike.
+    """
 
     samples: int = 0
     loss: Tensor | float = 0.0
@@ -141,8 +149,10 @@ class Loop:
     """Trains `model` on `data`, epoch by epoch, and keeps what it needs to go on after an interruption in `run`.
 
     Args:
+        fabric: connected to the other processes, if there are any; each trains on its share of every batch.
         model: the network; the attribution reads it as it is, training may wrap and compile it.
         scheduler: stepped after each batch.
+        run: in the first process; a `Follower` in others.
         seed: of the order of samples, of crops and other perturbations, occlusion and dropout.
 
     Raises:
@@ -158,23 +168,26 @@ class Loop:
         attribution: Attribution,
         optimizer: Optimizer,
         scheduler: LRScheduler,
-        run: Run,
+        run: Run | Follower,
         config: TrainerConfig,
         seed: int,
     ) -> None:
         self.fabric, self.data, self.run, self.config, self.seed = fabric, data.to(fabric.device), run, config, seed
         self.augmentation, self.attribution = augmentation, attribution
+        self.share = Share(fabric.global_rank, fabric.world_size)
         self.module = model
         self.scheduler = scheduler
+        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.module.to(memory_format=self.memory_format)  # before DDP looks at the layout of the parameters
+        self._together = Together(model) if config.sync_batchnorm and self._several else None
         trained = torch.compile(model) if config.compile else model
         self.model, self.optimizer = fabric.setup(trained, optimizer)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.module.to(memory_format=self.memory_format)
         self.stopwatch = Stopwatch(fabric.device)
         self.epoch, self.batch, self.step = 0, 0, 0  # finished epochs, finished batches of this one, steps in all
         self.best: dict[str, Any] = {}
         self.totals = Totals()
+        self._conserved: list[Tensor] = []  # in this process, since the totals were last brought together
         self._unchecked: tuple[int, int, Tensor, Tensor, Tensor] | None = None
         self.selection = "validation_top1" if data.validation is not None else "test_top1"
 
@@ -199,37 +212,54 @@ class Loop:
         for inputs, targets in self._progress(self._batches()):
             if self.config.max_steps and self.step >= self.config.max_steps:
                 break
-            torch.manual_seed(derive_seed(self.seed, "dropout", self.epoch, self.batch))
-            occluded = self._occlude(inputs, targets)
-            perturbed = self.data.perturb(occluded, generator(self.seed, "perturb", self.epoch, self.batch))
+            part = self.share.of(self.data.items_in_batch(self.batch, self.config.batch_size))
+            torch.manual_seed(self._own_seed("dropout"))
+            occluded = self._occlude(inputs, targets, part)
+            perturbed = self.data.perturb(occluded, generator(self.seed, "perturb", self.epoch, self.batch), part)
+            if self._together is not None:
+                self._together.shared = len(inputs) < part.count
             logits = self.model(perturbed)
             loss = self.criterion(logits, targets)
-            self._update(loss + self._penalty())
-            self._count(inputs, occluded, loss)
+            # Gradients become the mean over processes; with these weights, it is the one of the mean over all samples.
+            self._update((loss + self._penalty()) * (self.share.processes * part.share))
+            loss = self._count(inputs, occluded, loss, part)
             self._check_finite()
-            self._unchecked = (self.epoch + 1, self.batch, loss.detach(), perturbed, logits.detach())
+            self._unchecked = (self.epoch + 1, self.batch, loss, perturbed, logits.detach())
             self.totals.seconds += time.perf_counter() - started
             if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0:
                 self.save()
             started = time.perf_counter()
         self._check_finite()
 
-    def _occlude(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _occlude(self, inputs: Tensor, targets: Tensor, part: Part) -> Tensor:
         """The augmentation, with the relevance of the weights as they are now."""
-        position = (self.epoch, self.batch)
-        attribute = partial(self.attribution, self.module, generator=generator(self.seed, "attribution", *position))
+        draws = torch.Generator().manual_seed(self._own_seed("attribution"))
+        attribute = partial(self.attribution, self.module, generator=draws)
 
         def relevance(samples: Tensor, classes: Tensor) -> Tensor:
-            maps = self.stopwatch.time(attribute, samples, classes)
-            if self.attribution.conserves:
-                self.totals.conserved.append(maps.flatten(1).sum(1))
             self.totals.attributed = True
+            if len(samples) == 0:  # all that are to be occluded are in other processes
+                maps = samples.new_zeros(positions(samples))
+            else:
+                maps = self.stopwatch.time(attribute, samples, classes)
+                if self.attribution.conserves and part.items:
+                    self._conserved.append(maps.flatten(1).sum(1))
             if self.config.eval_after_attribution:
                 self.model.eval()
             return maps
 
+        draws_of_batch = generator(self.seed, "occlusion", self.epoch, self.batch)
         with self.fabric.autocast():
-            return self.augmentation(inputs, targets, relevance, generator(self.seed, "occlusion", *position))
+            return self.augmentation(inputs, targets, relevance, draws_of_batch, part)
+
+    def _own_seed(self, stream: str) -> int:
+        """Return a seed for what each process draws for itself; the first one draws what a single process would."""
+        own = (self.share.rank,) if self.share.rank else ()
+        return derive_seed(self.seed, stream, self.epoch, self.batch, *own)
+
+    @property
+    def _several(self) -> bool:
+        return self.share.processes > 1
 
     def _penalty(self) -> Tensor | float:
         """What the network itself adds to the loss, as PointNet does."""
@@ -245,10 +275,12 @@ class Loop:
             )
         self.optimizer.step()
         self.scheduler.step()
+        if self._several and self._together is None:
+            average_statistics(self.module)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         batches = self.data.train_batches(
-            self.epoch, batch_size=self.config.batch_size, seed=self.seed, start=self.batch
+            self.epoch, batch_size=self.config.batch_size, seed=self.seed, start=self.batch, share=self.share
         )
         for inputs, targets in batches:
             yield inputs.contiguous(memory_format=self.memory_format), targets
@@ -259,14 +291,32 @@ class Loop:
 
     # ---- what is measured -------------------------------------------------------------------------------------------
 
-    def _count(self, inputs: Tensor, occluded: Tensor, loss: Tensor) -> None:
+    def _count(self, inputs: Tensor, occluded: Tensor, loss: Tensor, part: Part) -> Tensor:
+        """Add a batch to the totals and return its loss, in all processes that of the whole batch."""
         self.batch, self.step = self.batch + 1, self.step + 1
-        totals = self.totals
-        totals.samples += len(inputs)
-        totals.loss = totals.loss + loss.detach().double() * len(inputs)
+        totals, loss = self.totals, loss.detach()
+        sums = [loss.double() * part.items]
         if occluded is not inputs:
             changed = (occluded != inputs).any(channel_axis(inputs))
-            totals.occluded = totals.occluded + changed.flatten(1).double().mean(1).sum()
+            sums.append(changed.flatten(1).double().mean(1).sum() * (part.items / len(inputs)))
+        if self._several:
+            together = torch.stack(sums)
+            dist.all_reduce(together)
+            sums, loss = list(together), together[0] / part.count
+        totals.samples += part.count
+        totals.loss = totals.loss + sums[0]
+        totals.occluded = totals.occluded + sum(sums[1:])
+        return loss
+
+    def _bring_together(self) -> None:
+        """Add what each process has counted for itself to the totals."""
+        own, self._conserved = self._conserved, []
+        if self._several:
+            everywhere: list[Any] = [None] * self.share.processes
+            dist.all_gather_object(everywhere, [values.cpu() for values in own])
+            own = [values.to(self.fabric.device) for process in everywhere for values in process]
+        self.totals.conserved.extend(own)
+        self.totals.attribution_seconds += self.stopwatch.take()
 
     def _check_finite(self) -> None:
         """Look at the loss of the step before the one that was just launched: a GPU then need not wait for the host."""
@@ -288,7 +338,7 @@ class Loop:
             started = time.perf_counter()
             torch.cuda.synchronize(self.fabric.device)
             self.totals.seconds += time.perf_counter() - started
-        self.totals.attribution_seconds += self.stopwatch.take()
+        self._bring_together()
         record: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step}
         record.update(self.totals.record(), lr=self.scheduler.get_last_lr()[0])
         splits = {"train": self.config.train_eval_samples, "test": None}
@@ -305,10 +355,12 @@ class Loop:
         top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro").to(self.fabric.device)
         confusion = MulticlassConfusionMatrix(classes).to(self.fabric.device)  # rows: true classes
         self.model.eval()
-        for inputs, targets in self.data.eval_batches(split, batch_size=self.config.eval_batch_size, limit=limit):
+        size = self.config.eval_batch_size
+        for inputs, targets in self.data.eval_batches(split, batch_size=size, limit=limit, share=self.share):
             logits = self.model(inputs.contiguous(memory_format=self.memory_format))
             top5.update(logits, targets)
             confusion.update(logits, targets)
+        # torchmetrics adds up the counts of all processes.
         counts = confusion.compute().double()
         present = counts.sum(1) > 0  # a class without samples has no accuracy
         return {
@@ -326,7 +378,7 @@ class Loop:
             desc=f"epoch {self.epoch + 1}/{self.config.epochs}",
             unit="batch",
             leave=False,
-            disable=None if self.config.progress else True,  # None: only on a terminal
+            disable=None if self.config.progress and self.fabric.is_global_zero else True,  # None: only on a terminal
         )
 
     # ---- going on after an interruption -------------------------------------------------------------------------------
@@ -334,7 +386,7 @@ class Loop:
     def save(self) -> None:
         """Write all that training depends on to last.pt, unless the loss went wrong."""
         self._check_finite()
-        self.totals.attribution_seconds += self.stopwatch.take()
+        self._bring_together()
         self.run.save(
             {
                 "epoch": self.epoch,
@@ -351,8 +403,8 @@ class Loop:
         )
 
     def resume(self) -> bool:
-        """Go back to the last checkpoint of the run; False if it has none."""
-        state = self.run.load("last.pt")
+        """Go back to the last checkpoint of the run, of however many processes; False if it has none."""
+        state = self.fabric.broadcast(self.run.load("last.pt"))
         self.run.rewind(state["epoch"] if state else 0)
         if state is None:
             return False

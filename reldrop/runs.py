@@ -30,8 +30,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from reldrop.errors import ReldropError
+from reldrop.processes import launched, reports
 
-# What a run's result does not depend on: where files lie, who watches, and how fast it goes.
+# What a run's result does not depend on: where files lie, who watches, and how fast it goes. How many processes share
+# the work is no setting; that each normalises by itself (sync_batchnorm=false) goes with their number.
 NOT_IDENTITY = (
     "data_dir",
     "results_dir",
@@ -41,6 +43,7 @@ NOT_IDENTITY = (
     "trainer.accelerator",
     "trainer.devices",
     "trainer.progress",
+    "trainer.sync_batchnorm",
     "trainer.checkpoint_every",
     "dataset.workers",
     "dataset.memory_limit_gb",
@@ -166,7 +169,7 @@ class Run:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         # An interrupt is no failure of the run, and a full disk must not hide the error that is on its way.
-        if isinstance(error, Exception) and not self.finished:
+        if isinstance(error, Exception) and not self.finished and reports():
             with suppress(OSError):
                 self.fail(error)
         self.close()
@@ -247,7 +250,7 @@ class Run:
 
     def fail(self, error: BaseException) -> None:
         """Keep the traceback of `error` in the file FAILED, until the next start."""
-        write_text_atomic(self._failed, "".join(traceback.format_exception(error)))
+        write_text_atomic(self._failed, _traceback(error))
 
     @property
     def _metrics(self) -> Path:
@@ -288,6 +291,42 @@ class Run:
         if self._metrics.exists():
             whole = self._metrics.read_bytes().rpartition(b"\n")
             os.truncate(self._metrics, len(whole[0]) + len(whole[1]))
+
+
+class Follower:
+    """Stands for a run in the processes that only compute: the first one alone holds, reads and writes the folder.
+
+    An exception that leaves the block is kept in FAILED all the same, if this process is the one to report it.
+    """
+
+    finished = False
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.folder = run_folder(cfg)
+
+    def __enter__(self) -> "Follower":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and reports():
+            with suppress(OSError):
+                write_text_atomic(self.folder / "FAILED", _traceback(error))
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Leave it to the first process."""
+
+    def rewind(self, epoch: int) -> None:
+        """Leave it to the first process."""
+
+    def save(self, state: dict[str, Any], name: str) -> None:
+        """Leave it to the first process."""
+
+    def load(self, name: str) -> None:
+        """Leave it to the first process, which passes it on."""
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -339,6 +378,7 @@ def _environment() -> dict[str, Any]:
         "command": shlex.join(sys.argv),
         "hostname": socket.gethostname(),
         "platform": platform.platform(),
+        "processes": launched().processes,
         "devices": cuda or [platform.processor() or platform.machine()],
         "git": _git(Path(__file__).parents[1]),
         "python": platform.python_version(),

@@ -1,9 +1,14 @@
 """Train a network: python -m reldrop.train +experiment=cifar_resnet augmentation=reldrop_block seed=0."""
 
+import io
 import logging
+import os
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 import torch
@@ -15,9 +20,10 @@ from reldrop.config import build, check_inputs, check_keys, suggest
 from reldrop.data import Data
 from reldrop.errors import ReldropError
 from reldrop.loop import Loop, TrainerConfig
-from reldrop.runs import Run
+from reldrop.processes import are_several, disconnect, launched, reports, start_fabric
+from reldrop.runs import Follower, Run
 from reldrop.seeding import derive_seed
-from reldrop.tracking import start_tracking
+from reldrop.tracking import Tracker, start_tracking
 
 logger = logging.getLogger("reldrop")
 
@@ -35,34 +41,39 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     check_inputs(cfg)
     check_parts(cfg)
     config = TrainerConfig(**OmegaConf.to_container(cfg.trainer, resolve=True))
-    with Run(cfg) as run:
-        if run.finished:
-            logger.info("%s is finished (force=true starts over): %s", run.folder, _in_words(run.summary()))
-            return run.summary()
+    fabric = start_fabric(config.accelerator, config.precision, config.batch_size)
+    first = fabric.is_global_zero
+    with Run(cfg) if first else Follower(cfg) as run, _speaking(first):
+        summary = fabric.broadcast(run.summary() if run.finished else None)
+        if summary is not None:
+            logger.info("%s is finished (force=true starts over): %s", run.folder, _in_words(summary))
+            return summary
         logger.info("run folder %s", run.folder)
-        fabric = _start_fabric(config)
-        data = build(cfg, "dataset")
+        with fabric.rank_zero_first():  # what it downloads or prepares, the others find
+            data = build(cfg, "dataset")
         loop = build_loop(cfg, config, fabric, data, run)
         if loop.resume():
             logger.info("resuming after %d epochs and %d batches", loop.epoch, loop.batch)
-        tracker = start_tracking(
-            cfg.tracking, run=run, config=OmegaConf.to_container(cfg, resolve=True), name=run.folder.name
-        )
+        settings = OmegaConf.to_container(cfg, resolve=True)
+        name = run.folder.name
+        tracker = start_tracking(cfg.tracking, run=run, config=settings, name=name) if first else Tracker()
         failed = 1
         try:
             loop.train(lambda record: _report(record, config, tracker, data.item))
-            summary = summarise(run, loop, data)
-            if cfg.tracking.mode != "disabled":
-                tracker.log_image("examples", _examples(loop), loop.epoch)
-            run.finish(summary)
+            if first:
+                summary = summarise(run, loop, data)
+                if cfg.tracking.mode != "disabled":
+                    tracker.log_image("examples", _examples(loop), loop.epoch)
+                run.finish(summary)
             failed = 0
         finally:
             tracker.finish(failed)
+        summary = fabric.broadcast(summary)
         logger.info("finished: %s", _in_words(summary))
         return summary
 
 
-def build_loop(cfg: DictConfig, config: TrainerConfig, fabric: Fabric, data: Data, run: Run) -> Loop:
+def build_loop(cfg: DictConfig, config: TrainerConfig, fabric: Fabric, data: Data, run: Run | Follower) -> Loop:
     """Put the parts of a run together, with weights that depend on the seed only."""
     torch.manual_seed(derive_seed(cfg.seed, "weights"))
     model = build(cfg, "backbone", **data.model_options)
@@ -113,16 +124,16 @@ def summarise(run: Run, loop: Loop, data: Data) -> dict[str, Any]:
     }
 
 
-def _start_fabric(config: TrainerConfig) -> Fabric:
+@contextmanager
+def _speaking(first: bool) -> Iterator[None]:
+    """Leave what all processes would log alike to the first one; warnings may be of one process alone."""
+    level = logger.level
+    if not first:
+        logger.setLevel(logging.WARNING)
     try:
-        fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise ReldropError(
-            f"trainer.accelerator={config.accelerator}, trainer.precision={config.precision} cannot be used here: {error}"
-        ) from error
-    if fabric.device.type == "cpu" and config.precision == "16-mixed":  # Fabric would quietly take another one
-        raise ReldropError("trainer.precision=16-mixed needs a GPU; on the CPU, take bf16-mixed or 32-true")
-    return fabric
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _report(record: dict[str, Any], config: TrainerConfig, tracker: Any, item: str) -> None:
@@ -155,18 +166,37 @@ def _in_words(summary: dict[str, Any]) -> str:
 
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="train")
 def main(cfg: DictConfig) -> float:
+    if launched().rank:
+        sys.stderr = sys.__stderr__
     try:
         return train(cfg)["test_top1"]
     except ReldropError as error:
-        sys.exit(f"error: {error}")
+        _exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from the last checkpoint")
+        _exit("interrupted; the same command goes on from the last checkpoint")
+    except Exception:
+        if not are_several():
+            raise
+        _exit(traceback.format_exc())
+
+
+def _exit(message: str) -> NoReturn:
+    """End the command with code 1, or this process, and with it the others; one of them says why."""
+    if not are_several():
+        sys.exit(message if reports() else 1)
+    if reports():
+        sys.stdout.flush()
+        print(message, file=sys.stderr, flush=True)
+    os._exit(1)  # a process that winds up might wait for others, which wait for it
 
 
 def command() -> None:
     """Run `main`, and help with misspelt settings."""
+    if launched().rank:
+        sys.stderr = io.StringIO()  # Hydra's messages come before `main`, in all processes alike
     try:
         main()
+        disconnect()
     except SystemExit as stop:
         hint = suggest(sys.argv[1:], CONFIG_PATH) if stop.code == 1 else None
         sys.exit(hint or stop.code)

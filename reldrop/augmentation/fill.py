@@ -8,6 +8,7 @@ from torch import Tensor
 from reldrop.errors import ReldropError
 from reldrop.layout import channel_axis, per_channel
 from reldrop.seeding import device_generator
+from reldrop.shares import Part
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 
@@ -44,12 +45,15 @@ class Fill:
                 "channel, or, for point clouds, first"
             )
 
-    def __call__(self, inputs: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(
+        self, inputs: Tensor, mask: Tensor, generator: torch.Generator | None = None, part: Part | None = None
+    ) -> Tensor:
         """Return the inputs with what is masked replaced in all channels.
 
         Args:
             inputs: (B, C, H, W) or (B, N, C).
             mask: (B, H, W) or (B, N), bool.
+            part: which rows of a batch the inputs are: noise is drawn for the whole batch. None if they are all.
         """
         axis = channel_axis(inputs)
         if len(self.values) not in (1, inputs.shape[axis]):
@@ -58,9 +62,19 @@ class Fill:
             )
         if self.kind == "noise":
             draws = device_generator(generator, inputs.device)
-            value = torch.empty_like(inputs).normal_(generator=draws)
+            part = part or Part.whole(len(inputs))
+            value = _like(inputs, part.count).normal_(generator=draws)[part.rows]
         elif self.kind == "first":
             value = inputs[:, :1]
         else:
             value = per_channel(self.values.to(inputs.device, inputs.dtype, non_blocking=True), inputs)
         return torch.where(mask.unsqueeze(axis), value, inputs)
+
+
+def _like(inputs: Tensor, count: int) -> Tensor:
+    """Return an empty batch of `count`, laid out in memory as `inputs` are, on which the order of draws depends."""
+    if count == len(inputs):
+        return torch.empty_like(inputs)
+    channels_last = inputs.ndim == 4 and not inputs.is_contiguous()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty((count, *inputs.shape[1:]), dtype=inputs.dtype, device=inputs.device, memory_format=layout)

@@ -41,12 +41,12 @@ class _Rectangles(Occlusion):
         check(0 < aspect <= 1, "aspect", aspect, "in (0, 1]")
         self.area, self.aspect = (float(area[0]), float(area[1])), aspect
 
-    def _centred(self, relevance: Tensor, k: int, chosen: Tensor, sizes: tuple[Tensor, Tensor]) -> Tensor:
-        """Masks of rectangles around pixels among the k most relevant: `chosen` (n, r) says which, sizes (n, r)."""
+    def _centred(self, relevance: Tensor, k: int, *draws: Tensor) -> Tensor:
+        """Masks of rectangles around pixels among the k most relevant: draws say which, heights and widths, all (n, r)."""
         if k > relevance[0].numel():
             raise ReldropError(f"augmentation.k is {k}, but the image has only {relevance[0].numel()} pixels")
         rows, columns = masks.most_relevant(relevance, k)
-        chosen, heights, widths = (draw.to(relevance.device, non_blocking=True) for draw in (chosen, *sizes))
+        chosen, heights, widths = (draw.to(relevance.device, non_blocking=True) for draw in draws)
         top = rows.gather(1, chosen) - heights // 2
         left = columns.gather(1, chosen) - widths // 2
         return masks.rectangles(top, left, heights, widths, tuple(relevance.shape[1:]))
@@ -57,15 +57,19 @@ class RandomErasing(_Rectangles):
 
     needs_relevance = False
 
-    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
-        count, *size = maps.shape
-        heights, widths = masks.draw_sizes((count, 1), tuple(size), self.area, self.aspect, generator)
+    def draw(
+        self, count: int, size: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        heights, widths = masks.draw_sizes((count, 1), size, self.area, self.aspect, generator)
         top, left = (
             (torch.rand(count, 1, generator=generator) * (whole - part + 1)).long()
             for whole, part in zip(size, (heights, widths), strict=True)
         )
-        draws = (draw.to(maps.device, non_blocking=True) for draw in (top, left, heights, widths))
-        return masks.rectangles(*draws, tuple(size))
+        return top, left, heights, widths
+
+    def place(self, maps: Tensor, *draws: Tensor) -> Tensor:
+        moved = (draw.to(maps.device, non_blocking=True) for draw in draws)
+        return masks.rectangles(*moved, tuple(maps.shape[1:]))
 
 
 class RelDropBlock(_Rectangles):
@@ -90,11 +94,14 @@ class RelDropBlock(_Rectangles):
         check(k >= 1, "k", k, "at least 1")
         self.k = k
 
-    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
-        count, *size = maps.shape
-        sizes = masks.draw_sizes((count, 1), tuple(size), self.area, self.aspect, generator)
-        chosen = torch.randint(self.k, (count, 1), generator=generator)
-        return self._centred(maps, self.k, chosen, sizes)
+    def draw(
+        self, count: int, size: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        sizes = masks.draw_sizes((count, 1), size, self.area, self.aspect, generator)
+        return torch.randint(self.k, (count, 1), generator=generator), *sizes
+
+    def place(self, maps: Tensor, *draws: Tensor) -> Tensor:
+        return self._centred(maps, self.k, *draws)
 
 
 class RelDropPatch(_Rectangles):
@@ -122,11 +129,15 @@ class RelDropPatch(_Rectangles):
         check(rectangles is None or 1 <= rectangles <= k, "rectangles", rectangles, f"null or 1 to k = {k}")
         self.k, self.rectangles = k, rectangles or k
 
-    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
+    def draw(
+        self, count: int, size: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+    ) -> tuple[Tensor, ...]:
         area = (self.area[0] / self.k, self.area[1] / self.k)
-        count, *size = maps.shape
-        sizes = masks.draw_sizes((count, self.rectangles), tuple(size), area, self.aspect, generator)
-        return self._centred(maps, self.k, torch.arange(self.rectangles).expand(count, -1), sizes)
+        sizes = masks.draw_sizes((count, self.rectangles), size, area, self.aspect, generator)
+        return torch.arange(self.rectangles).expand(count, -1), *sizes
+
+    def place(self, maps: Tensor, *draws: Tensor) -> Tensor:
+        return self._centred(maps, self.k, *draws)
 
 
 class RelDropPixel(Threshold):

@@ -11,6 +11,7 @@ from reldrop.augmentation.fill import Fill, Normalisation
 from reldrop.errors import ReldropError
 from reldrop.layout import channel_axis, positions
 from reldrop.seeding import device_generator
+from reldrop.shares import Part
 
 # (n, C, H, W) images or (n, N, C) points, (n,) targets -> (n, H, W) or (n, N)
 Relevance = Callable[[Tensor, Tensor], Tensor]
@@ -28,6 +29,7 @@ class NoAugmentation:
         targets: Tensor,
         relevance: Relevance | None = None,
         generator: torch.Generator | None = None,
+        part: Part | None = None,
     ) -> Tensor:
         """Return `inputs`."""
         return inputs
@@ -68,15 +70,18 @@ class Occlusion:
         targets: Tensor,
         relevance: Relevance | None = None,
         generator: torch.Generator | None = None,
+        part: Part | None = None,
     ) -> Tensor:
         """Return a copy of `inputs`, (B, C, H, W) or (B, N, C), of classes `targets` (B,), partly occluded.
 
         Args:
             relevance: gives the maps of n samples for their classes; occlusion at random does without.
             generator: on the CPU; the global one if None.
+            part: which rows of a batch the inputs are: the draws are those for the whole batch. None if they are all.
+                For a part without samples to occlude of a batch with such, `relevance` is asked for none, n = 0.
         """
-        mask = self.mask(inputs, targets, relevance, generator)
-        return self.fill(inputs, mask, generator)
+        mask = self.mask(inputs, targets, relevance, generator, part)
+        return self.fill(inputs, mask, generator, part)
 
     def mask(
         self,
@@ -84,40 +89,63 @@ class Occlusion:
         targets: Tensor,
         relevance: Relevance | None = None,
         generator: torch.Generator | None = None,
+        part: Part | None = None,
     ) -> Tensor:
         """Return what would be occluded: (B, H, W) or (B, N), bool, on the device of `inputs`."""
         if self.needs_relevance and relevance is None:
             raise ReldropError(f"{type(self).__name__} needs relevance=, a function of inputs and targets")
         batch, *size = positions(inputs)
-        coins = torch.rand(batch if self.coin == "image" else 1, generator=generator) < self.probability
-        chosen = coins.expand(batch).nonzero()[:, 0]  # known to the host: the coins were tossed on the CPU
+        part = part or Part.whole(batch)
+        coins = torch.rand(part.count if self.coin == "image" else 1, generator=generator) < self.probability
+        chosen = coins.expand(part.count).nonzero()[:, 0]  # known to the host: the coins were tossed on the CPU
         mask = torch.zeros(batch, *size, dtype=torch.bool, device=inputs.device)
         if len(chosen) == 0:
             return mask
-        index = chosen.to(inputs.device, non_blocking=True)
+        own = part.among(chosen)
+        index = (chosen[own] - part.start).to(inputs.device, non_blocking=True)
         if not self.needs_relevance:
-            maps = inputs[: len(chosen)].select(channel_axis(inputs), 0)
-        elif len(chosen) == batch:
+            maps = inputs[: len(index)].select(channel_axis(inputs), 0)
+        elif len(index) == batch:
             maps = relevance(inputs, targets)
         else:
             maps = relevance(inputs[index], targets[index])
-        return mask.index_copy_(0, index, self._place_cells(maps, generator))
+        draws = self.draw(len(chosen), self._coarse(size), generator, inputs.device)
+        if len(index) == 0:
+            return mask
+        return mask.index_copy_(0, index, self._place_cells(maps, [draw[own] for draw in draws]))
 
-    def _place_cells(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
-        if self.cell == 1:
-            return self.place(maps, generator)
-        if any(side % self.cell for side in maps.shape[1:]):
+    def _coarse(self, size: Sequence[int]) -> tuple[int, ...]:
+        if any(side % self.cell for side in size):
             raise ReldropError(
-                f"augmentation.cell is {self.cell}, which does not divide images of {tuple(maps.shape[1:])} pixels"
+                f"augmentation.cell is {self.cell}, which does not divide images of {tuple(size)} pixels"
             )
-        coarse = self.place(F.avg_pool2d(maps[:, None], self.cell)[:, 0], generator)
+        return tuple(side // self.cell for side in size)
+
+    def _place_cells(self, maps: Tensor, draws: Sequence[Tensor]) -> Tensor:
+        if self.cell == 1:
+            return self.place(maps, *draws)
+        coarse = self.place(F.avg_pool2d(maps[:, None], self.cell)[:, 0], *draws)
         return coarse.repeat_interleave(self.cell, 1).repeat_interleave(self.cell, 2)
 
-    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return the masks of the n chosen samples.
+    def draw(
+        self, count: int, size: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        """Return the random numbers that masks depend on, each tensor with a row for each sample.
+
+        Args:
+            count: samples to occlude, of the whole batch.
+            size: of their maps, (H, W) or (N,).
+            generator: on the CPU.
+            device: of the maps; large draws are made there, small ones on the CPU.
+        """
+        raise NotImplementedError
+
+    def place(self, maps: Tensor, *draws: Tensor) -> Tensor:
+        """Return the masks of n samples.
 
         Args:
             maps: (n, H, W) or (n, N), their relevance; without `needs_relevance`, only its shape and device mean anything.
+            draws: their rows of what `draw` gave.
         """
         raise NotImplementedError
 
@@ -145,8 +173,12 @@ class Threshold(Occlusion):
         check(0 <= beta <= 1, "beta", beta, "in [0, 1]")
         self.alpha, self.beta = alpha, beta
 
-    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
-        noise = torch.rand(maps.shape, device=maps.device, generator=device_generator(generator, maps.device))
+    def draw(
+        self, count: int, size: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        return (torch.rand(count, *size, device=device, generator=device_generator(generator, device)),)
+
+    def place(self, maps: Tensor, noise: Tensor) -> Tensor:
         return masks.threshold(maps, self.alpha, self.beta, noise)
 
 

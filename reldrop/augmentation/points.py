@@ -26,10 +26,14 @@ class RandomPointDropout(Occlusion):
         check(0 <= max_ratio <= 1, "max_ratio", max_ratio, "in [0, 1]")
         self.max_ratio = max_ratio
 
-    def place(self, maps: Tensor, generator: torch.Generator | None) -> Tensor:
-        ratio = self.max_ratio * torch.rand(len(maps), 1, generator=generator)
-        draws = torch.rand(maps.shape, generator=generator)
-        return (draws <= ratio).to(maps.device, non_blocking=True)
+    def draw(
+        self, count: int, size: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        ratio = self.max_ratio * torch.rand(count, 1, generator=generator)
+        return (torch.rand(count, *size, generator=generator) <= ratio,)
+
+    def place(self, maps: Tensor, dropped: Tensor) -> Tensor:
+        return dropped.to(maps.device, non_blocking=True)
 
 
 class RelDropPoint(Threshold):

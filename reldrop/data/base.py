@@ -8,6 +8,7 @@ from torch import Tensor
 
 from reldrop.errors import ReldropError
 from reldrop.seeding import generator
+from reldrop.shares import ALL, Part, Share
 
 Batches = Iterator[tuple[Tensor, Tensor]]  # inputs (b, ...), targets (b,)
 
@@ -21,7 +22,7 @@ class Split(Protocol):
 
     def to(self, device: torch.device | str) -> Self: ...
 
-    def batches(self, order: Tensor, batch_size: int) -> Batches:
+    def batches(self, order: Tensor, batch_size: int, share: Share = ALL) -> Batches:
         """Yield the items of `order`, int64 on the CPU, as they are stored, and their labels, on the split's device."""
         ...
 
@@ -76,12 +77,13 @@ class Data:
         """Return a batch of one input, on the CPU, to check a network with."""
         raise NotImplementedError
 
-    def perturb(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+    def perturb(self, inputs: Tensor, generator: torch.Generator, part: Part | None = None) -> Tensor:
         """Return what training makes of a batch of inputs after their occlusion; as it is here, the inputs.
 
         Args:
             inputs: (B, ...), on any device.
             generator: on the CPU.
+            part: which rows of a batch the inputs are: the draws are those for the whole batch. None if they are all.
         """
         return inputs
 
@@ -96,7 +98,11 @@ class Data:
         """Return how many batches `train_batches` has."""
         return -(-self._items_per_epoch(batch_size) // batch_size)
 
-    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0) -> Batches:
+    def items_in_batch(self, number: int, batch_size: int) -> int:
+        """Return how many items that batch of `train_batches` has, in all processes."""
+        return min(batch_size, self._items_per_epoch(batch_size) - number * batch_size)
+
+    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0, share: Share = ALL) -> Batches:
         """Yield the training inputs of an epoch and their targets, shuffled, each once.
 
         The batches from `start` on are the same for every `start`.
@@ -107,19 +113,21 @@ class Data:
                 norm cannot train on one.
             seed: of the run.
             start: number of batches to skip.
+            share: which rows of each batch to yield; they are the same as in the whole batch.
 
         Yields:
             Inputs float32 (b, ...) and targets int64 (b,), on the device of the data.
         """
         raise NotImplementedError
 
-    def eval_batches(self, split: str, *, batch_size: int, limit: int | None = None) -> Batches:
+    def eval_batches(self, split: str, *, batch_size: int, limit: int | None = None, share: Share = ALL) -> Batches:
         """Yield the inputs of a split and their targets in a fixed order.
 
         Args:
             split: train, validation or test.
             batch_size: items a batch.
             limit: only that many items, a random choice that is the same for every run; None for all.
+            share: which batches to yield, each process others and none twice. One may have none.
 
         Yields:
             Inputs float32 (b, ...) and targets int64 (b,), on the device of the data.
@@ -133,7 +141,7 @@ class Data:
             if limit < 1:
                 raise ReldropError(f"cannot evaluate {limit} {self.item}s of the {split} split; ask for at least 1")
             order = torch.randperm(len(chosen), generator=generator(0, "limit"))[:limit].sort().values
-        for stored, targets in chosen.batches(order, batch_size):
+        for stored, targets in chosen.batches(share.batches(order, batch_size), batch_size):
             yield self._network_inputs(stored), targets
 
     def _network_inputs(self, stored: Tensor) -> Tensor:

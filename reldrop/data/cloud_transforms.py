@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reldrop.errors import ReldropError
 from reldrop.seeding import device_generator
+from reldrop.shares import Part
 
 AXES = ("x", "y", "z")
 JITTER_LIMIT = 5.0  # standard deviations
@@ -99,21 +100,28 @@ class Perturbation:
         if self.rotate not in (None, *AXES, "any"):
             raise ReldropError(f"dataset.rotate={self.rotate!r} must be x, y, z, any, or null for no rotation")
 
-    def __call__(self, clouds: Tensor, generator: torch.Generator) -> Tensor:
-        """Return perturbed copies of clouds (B, P, 3 or 6) on any device; `generator` is on the CPU."""
-        batch, device = len(clouds), clouds.device
+    def __call__(self, clouds: Tensor, generator: torch.Generator, part: Part | None = None) -> Tensor:
+        """Return perturbed copies of clouds.
+
+        Args:
+            clouds: (B, P, 3 or 6), on any device.
+            generator: on the CPU.
+            part: which rows of a batch the clouds are: the draws are those for the whole batch. None if they are all.
+        """
+        part, device = part or Part.whole(len(clouds)), clouds.device
         if self.rotate is not None:
-            matrices = draw_rotations(batch, self.rotate, generator)
+            matrices = draw_rotations(part.count, self.rotate, generator)[part.rows]
             clouds = rotate(clouds, matrices.to(device, non_blocking=True))
         if self.scale is not None or self.shift:
             smallest, largest = self.scale or (1.0, 1.0)
-            draws = torch.rand(batch, 4, generator=generator)
+            draws = torch.rand(part.count, 4, generator=generator)[part.rows]
             draws = draws.to(device, non_blocking=True)
             scale = smallest + (largest - smallest) * draws[:, 0]
             clouds = scale_and_shift(clouds, scale, (2 * draws[:, 1:] - 1) * self.shift)
         if self.jitter:
-            noise = torch.empty_like(clouds[..., :3]).normal_(generator=device_generator(generator, device))
-            clouds = jitter(clouds, noise, self.jitter)
+            noise = torch.empty(part.count, *clouds.shape[1:-1], 3, dtype=clouds.dtype, device=device)
+            noise.normal_(generator=device_generator(generator, device))
+            clouds = jitter(clouds, noise[part.rows], self.jitter)
         return clouds
 
 

@@ -115,6 +115,7 @@ class _Batch:
     paths: list[str]
     draws: np.ndarray | None
     whole: bool  # whether others take the places of images that cannot be decoded
+    rows: slice  # of these paths only; the others may take their places
 
 
 class _BatchDecoder(Dataset):
@@ -129,10 +130,11 @@ class _BatchDecoder(Dataset):
 
     def __getitem__(self, batch: _Batch) -> tuple[Tensor, list[int], dict[str, str]]:
         count = len(batch.paths)
-        images = np.empty((count, 3, self.size, self.size), np.uint8)
+        rows = range(count)[batch.rows]
+        images = np.empty((len(rows), 3, self.size, self.size), np.uint8)
         places: list[int] = []
         failures: dict[str, str] = {}
-        for place in range(count):
+        for place in rows:
             frame = self.reading.frame
             if batch.draws is not None and self.reading.crop is not None:
                 frame = partial(self.reading.crop, draws=batch.draws[place])
@@ -195,6 +197,7 @@ class StreamedImages:
         pin_memory: bool,
         whole: bool = False,
         draws: Iterable[np.ndarray] | None = None,
+        rows: Sequence[slice] | None = None,
     ) -> Iterator[tuple[Tensor, list[int] | None]]:
         """Yield the images of each (b,) tensor of indices.
 
@@ -203,10 +206,11 @@ class StreamedImages:
             pin_memory: whether the images are put into page-locked memory, for copies to a CUDA device.
             whole: whether a readable image of the batch takes the place of one that is skipped.
             draws: for the random crops of each batch, see `RandomResizedCrop.draw`; made as the workers need them.
+            rows: which images of each batch are wanted; None for all.
 
         Yields:
             Images, uint8 (n, 3, size, size) on the CPU, and which of the batch they are of, n places in it, or None
-            for all in their order.
+            for all that are wanted, in their order.
 
         Raises:
             ReldropError: a file cannot be decoded, or, where such are skipped, none of a whole batch or of all can.
@@ -214,9 +218,10 @@ class StreamedImages:
         # A loader's workers persist from epoch to epoch, but serve one iteration at a time. One that is in use, as when
         # training images are evaluated amid an epoch, is left alone.
         loader = self._idle.pop() if self._idle else self._loader(pin_memory)
+        rows = rows or [slice(None)] * len(indices)
         asked = (
-            _Batch([self.paths[index] for index in batch.tolist()], numbers, whole)
-            for batch, numbers in zip(indices, repeat(None) if draws is None else draws, strict=False)
+            _Batch([self.paths[index] for index in batch.tolist()], numbers, whole, wanted)
+            for batch, numbers, wanted in zip(indices, repeat(None) if draws is None else draws, rows, strict=False)
         )
         loader.sampler.iterable = asked
         skipped = delivered = 0
@@ -236,7 +241,7 @@ class StreamedImages:
             raise
         finally:
             self._idle.append(loader)
-        count = sum(map(len, indices))
+        count = sum(len(batch[wanted]) for batch, wanted in zip(indices, rows, strict=True))
         if count and not delivered:
             raise ReldropError(f"none of {count} images can be decoded; replace or remove them")
         if skipped:

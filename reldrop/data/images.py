@@ -15,6 +15,7 @@ from reldrop.data.transfer import on_device
 from reldrop.data.transforms import crop_and_flip, draw_crops
 from reldrop.errors import ReldropError
 from reldrop.seeding import generator
+from reldrop.shares import ALL, Share
 
 
 @dataclass(eq=False)
@@ -45,13 +46,19 @@ class ImageSplit:
         return self.images.reading.crop if isinstance(self.images, StreamedImages) else None
 
     def batches(
-        self, order: Tensor, batch_size: int, whole: bool = False, draws: Iterable[np.ndarray] | None = None
+        self,
+        order: Tensor,
+        batch_size: int,
+        share: Share = ALL,
+        whole: bool = False,
+        draws: Iterable[np.ndarray] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the images of `order`, int64 on the CPU, as uint8 (b, C, H, W) and int64 (b,) on the split's device.
 
         Args:
             order: of the images.
             batch_size: images a batch.
+            share: which rows of each batch to yield.
             whole: whether another image of the batch takes the place of one that cannot be decoded and is skipped; else
                 batches may have fewer images.
             draws: for the random crops of each batch, if there shall be such.
@@ -59,15 +66,17 @@ class ImageSplit:
         if not len(order):
             return  # split() would make one empty batch of it
         device = self.labels.device
-        indices = order.to(device).split(batch_size)  # moved once: a copy for each batch would wait for the device
+        moved = order.to(device)  # once: a copy for each batch would wait for the device
         if isinstance(self.images, Tensor):
-            for index in indices:
+            for index in share.split(moved, batch_size):
                 yield self.images[index], self.labels[index]
             return
-        decoded = self.images.batches(order.split(batch_size), device.type == "cuda", whole, draws)
-        for index, (images, places) in zip(indices, on_device(decoded, device), strict=True):
+        batches = order.split(batch_size)
+        rows = [share.of(len(batch)).rows for batch in batches]
+        decoded = self.images.batches(batches, device.type == "cuda", whole, draws, rows)
+        for index, own, (images, places) in zip(moved.split(batch_size), rows, on_device(decoded, device), strict=True):
             if len(images):
-                yield images, self.labels[index if places is None else index[places]]
+                yield images, self.labels[index[own if places is None else places]]
 
 
 @dataclass(eq=False)
@@ -141,7 +150,7 @@ class ImageData(Data):
         self._mean, self._std = (torch.tensor(value, device=device)[:, None, None] for value in (self.mean, self.std))
         return self
 
-    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0) -> Batches:
+    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0, share: Share = ALL) -> Batches:
         """Yield the training images of an epoch, shuffled, cropped, flipped and normalised, each once.
 
         What is drawn depends on the seed, the epoch and the place in it: the batches from `start` on are the same for
@@ -153,6 +162,7 @@ class ImageData(Data):
                 norm cannot train on one.
             seed: of the run.
             start: number of batches to skip.
+            share: which rows of each batch to yield; they are the same as in the whole batch.
 
         Yields:
             Inputs float32 (b, C, H, W) and targets int64 (b,), on the device of the data.
@@ -169,9 +179,10 @@ class ImageData(Data):
             resized.draw(len(part), generator(seed, "resized crop", epoch, start + index))
             for index, part in enumerate(order.split(batch_size))
         )
-        batches = self.train.batches(order, batch_size, whole=True, draws=draws)
+        batches = self.train.batches(order, batch_size, share, whole=True, draws=draws)
         for (images, targets), crop in zip(batches, crops, strict=True):
-            yield self.normalise(crop_and_flip(images, crop, self.crop_padding)), targets
+            own = crop[share.of(len(crop)).rows]
+            yield self.normalise(crop_and_flip(images, own, self.crop_padding)), targets
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) on the data's device into network inputs, float32."""

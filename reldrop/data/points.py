@@ -10,6 +10,7 @@ from reldrop.data.base import Batches, Data
 from reldrop.data.cloud_transforms import Perturbation
 from reldrop.geometry import gather_points
 from reldrop.seeding import device_generator, generator
+from reldrop.shares import ALL, Part, Share
 
 
 @dataclass(eq=False)
@@ -32,11 +33,11 @@ class PointSplit:
         self.points, self.labels = self.points.to(device), self.labels.to(device)
         return self
 
-    def batches(self, order: Tensor, batch_size: int) -> Batches:
+    def batches(self, order: Tensor, batch_size: int, share: Share = ALL) -> Batches:
         """Yield the clouds of `order`, int64 on the CPU, as float32 (b, P, C) and int64 (b,) on the split's device."""
         if not len(order):
             return  # split() would make one empty batch of it
-        for index in order.to(self.labels.device).split(batch_size):  # moved once, as each copy would wait
+        for index in share.split(order.to(self.labels.device), batch_size):  # moved once, as each copy would wait
             yield self.points[index], self.labels[index]
 
 
@@ -82,11 +83,11 @@ class PointData(Data):
         """Return the first training cloud, (1, P, C), on the CPU."""
         return self.train.points[:1].cpu()
 
-    def perturb(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+    def perturb(self, inputs: Tensor, generator: torch.Generator, part: Part | None = None) -> Tensor:
         """Return a batch (B, P, C) rotated, scaled, shifted and jittered, as `perturbation` says."""
-        return self.perturbation(inputs, generator)
+        return self.perturbation(inputs, generator, part)
 
-    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0) -> Batches:
+    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0, share: Share = ALL) -> Batches:
         """Yield the training clouds of an epoch, shuffled, each once, and the points of each in random order.
 
         The batches from `start` on are the same for every `start`.
@@ -97,15 +98,18 @@ class PointData(Data):
                 norm cannot train on one.
             seed: of the run.
             start: number of batches to skip.
+            share: which rows of each batch to yield; they are the same as in the whole batch.
 
         Yields:
             Inputs float32 (b, P, C) and targets int64 (b,), on the device of the data.
         """
         order = self._training_order(epoch, seed)[self._training_items(batch_size, start)]
-        for number, (clouds, targets) in enumerate(self.train.batches(order, batch_size), start):
+        for number, (clouds, targets) in enumerate(self.train.batches(order, batch_size, share), start):
             # A network's farthest point sampling starts at the first point, and random point dropout turns points into
             # copies of it. Shuffled here, the first point is another one every time, but the same one for the
             # attribution of a batch and for the training step on it. In evaluation it stays the same.
             draws = device_generator(generator(seed, "points", epoch, number), clouds.device)
-            shuffled = torch.rand(clouds.shape[:2], generator=draws, device=clouds.device).argsort(1)
+            part = share.of(self.items_in_batch(number, batch_size))
+            keys = torch.rand(part.count, clouds.shape[1], generator=draws, device=clouds.device)
+            shuffled = keys[part.rows].argsort(1)
             yield gather_points(clouds, shuffled), targets
