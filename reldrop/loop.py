@@ -2,6 +2,7 @@
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -360,12 +361,14 @@ class Loop:
             logits = self.model(inputs.contiguous(memory_format=self.memory_format))
             top5.update(logits, targets)
             confusion.update(logits, targets)
-        # torchmetrics adds up the counts of all processes.
-        counts = confusion.compute().double()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*before the ``update`` method.*")  # a process may have no batch
+            counts = confusion.compute().double()  # torchmetrics adds up those of all processes
+            top5_share = top5.compute().item()
         present = counts.sum(1) > 0  # a class without samples has no accuracy
         return {
             f"{split}_top1": (counts.trace() / counts.sum()).item(),
-            f"{split}_top5": top5.compute().item(),
+            f"{split}_top5": top5_share,
             f"{split}_class_mean": (counts.diag() / counts.sum(1))[present].mean().item(),
         }
 

@@ -20,6 +20,9 @@ from reldrop.errors import ReldropError
 
 FIRST_PORT, PORTS = 15_000, 15_000  # for SLURM; below those that systems give to outgoing connections
 PATIENCE = 1.0  # seconds that a process leaves to the first one to report a failure that all of them may have
+# The same before they are connected, when the first may still be importing. The launcher ends the waiting ones with it; where
+# one of them ended earlier, it would end the first instead, before that has said a word.
+PATIENCE_AT_START = 10.0
 
 # Running statistics are made equal after each step, for the attribution to find (see batch_norm.py). DDP would copy them
 # in each forward pass, also in evaluation, where processes have unequal numbers of batches. Its name for that changes.
@@ -98,6 +101,8 @@ def reports() -> bool:
     """
     rank = launched().rank
     if not are_several():
+        if rank:
+            time.sleep(PATIENCE_AT_START)
         return rank == 0
     if rank:
         time.sleep(PATIENCE)
