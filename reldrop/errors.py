@@ -6,3 +6,8 @@ class ReldropError(Exception):
 
     The entry points print it without a traceback and exit with code 1.
     """
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of the message of an error of some library, or the name of its type if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

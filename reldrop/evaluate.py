@@ -20,11 +20,12 @@ from reldrop.config import build
 from reldrop.data.decode import Reading, StreamedImages
 from reldrop.data.folders import Files
 from reldrop.data.framing import CentreCrop
-from reldrop.data.ilsvrc_labels import read_lines
+from reldrop.data.ilsvrc_labels import read_wnids
 from reldrop.data.images import ImageSplit
-from reldrop.errors import ReldropError
+from reldrop.errors import ReldropError, first_line
 from reldrop.metrics import synsets
 from reldrop.metrics.preprocessing import Preprocessing, of_timm, standard
+from reldrop.processes import one_device
 from reldrop.runs import write_json_atomic
 from reldrop.train import CONFIG_PATH
 
@@ -95,7 +96,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     suite = build(cfg, "suite")
     sets, missing = suite.find(Path(settings.data_dir).expanduser(), settings.limit)
     subject = _of_run(settings) if settings.run is not None else _of_timm(settings)
-    fabric = _fabric(settings)
+    fabric = one_device(settings.accelerator, settings.precision)
     logger.info("%s: %s", subject.name, subject.preprocessing.described())
     figures = suite.measure(sets, _predictor(subject, fabric, settings))
     if missing := [*missing, *(name for name in sets if name not in figures)]:
@@ -154,7 +155,7 @@ def _of_run(settings: Settings) -> Subject:
         state = torch.load(file, map_location="cpu", weights_only=True)
         weights, epoch = state["model"], state["epoch"]
     except Exception as error:  # depending on which bytes are wrong, almost any
-        raise ReldropError(f"checkpoint {file} is damaged ({_first_line(error)}); let the run write it anew") from error
+        raise ReldropError(f"checkpoint {file} is damaged ({first_line(error)}); let the run write it anew") from error
     head = next(name for name, module in network.named_modules() if module is network.get_classifier())
     outputs = len(weights.get(f"{head}.weight", ()))
     if outputs != len(synsets()):
@@ -162,7 +163,7 @@ def _of_run(settings: Settings) -> Subject:
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise ReldropError(f"checkpoint {file} does not fit config.yaml beside it ({_first_line(error)})") from error
+        raise ReldropError(f"checkpoint {file} does not fit config.yaml beside it ({first_line(error)})") from error
     preprocessing = standard(data.mean, data.std)
     if settings.preprocessing == "own":
         frame = CentreCrop(data.eval_resize, data.interpolation)
@@ -175,7 +176,7 @@ def _all_classes(data: DictConfig) -> bool:
     """Whether a run's choice of classes, if it made one, is all of ImageNet-1k."""
     chosen = data.classes
     if isinstance(chosen, str):
-        chosen = [line.split()[0] for line in read_lines(Path(data.root).expanduser() / Path(chosen).expanduser())]
+        chosen = read_wnids(data.root, chosen)
     return chosen is None or set(chosen) == set(synsets())
 
 
@@ -194,25 +195,13 @@ def _of_timm(settings: Settings) -> Subject:
         network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # no network, a damaged file, weights of another network: each raises types of its own
         hint = "check the file" if overlay else "without a connection, download them elsewhere and set weights=FILE"
-        raise ReldropError(f"cannot load the weights of {name} ({_first_line(error)}); {hint}") from error
+        raise ReldropError(f"cannot load the weights of {name} ({first_line(error)}); {hint}") from error
     if network.num_classes != len(synsets()):
         raise ReldropError(f"{name} has {network.num_classes} classes; this suite takes the 1,000 of ImageNet")
     own = of_timm(network, name) if settings.preprocessing == "own" else None
     config = timm.data.resolve_model_data_config(network)
     subject = name if overlay is None else f"{name}, weights of {file.name}"
     return Subject(subject, network, own or standard(config["mean"], config["std"]))
-
-
-def _fabric(settings: Settings) -> Fabric:
-    try:
-        fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise ReldropError(
-            f"accelerator={settings.accelerator}, precision={settings.precision} cannot be used here: {error}"
-        ) from error
-    if fabric.device.type == "cpu" and settings.precision == "16-mixed":  # Fabric would quietly take another one
-        raise ReldropError("precision=16-mixed needs a GPU; on the CPU, take bf16-mixed or 32-true")
-    return fabric
 
 
 def _predictor(subject: Subject, fabric: Fabric, settings: Settings) -> Any:
@@ -224,7 +213,7 @@ def _predictor(subject: Subject, fabric: Fabric, settings: Settings) -> Any:
             network(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=fabric.device))
     except (RuntimeError, AssertionError, ValueError) as error:  # of networks for images of one size
         raise ReldropError(
-            f"{subject.name} does not take images of {preprocessing.size} pixels ({_first_line(error)}); "
+            f"{subject.name} does not take images of {preprocessing.size} pixels ({first_line(error)}); "
             f"preprocessing={settings.preprocessing} is not for it"
         ) from error
 
@@ -241,10 +230,6 @@ def _predictor(subject: Subject, fabric: Fabric, settings: Settings) -> Any:
             yield logits, labels
 
     return predict
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="evaluate")

@@ -6,7 +6,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch.distributed as dist
@@ -62,28 +63,50 @@ def start_fabric(accelerator: str, precision: str, batch_size: int) -> Fabric:
             f"trainer.batch_size={batch_size} is the batch of all processes together, which gives {launch.processes} "
             "processes less than 2 samples each; start fewer or take larger batches"
         )
+    if launch.processes == 1:
+        return one_device(accelerator, precision, "trainer.")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # each process would say that it connects
+    os.environ.update({**_from_slurm(os.environ), **os.environ})
+    with _usable(accelerator, precision, "trainer.", f" by {launch.on_node} processes on a node"):
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=launch.on_node,
+            num_nodes=launch.processes // launch.on_node,
+            precision=precision,
+            strategy=DDPStrategy(**{_COPYING_BUFFERS: False}),
+            plugins=[TorchElasticEnvironment()],
+        )
+        fabric.launch()
+    return _refuse_half_on_cpu(fabric, precision, "trainer.")
+
+
+def one_device(accelerator: str, precision: str, group: str = "") -> Fabric:
+    """Return Fabric for one device and this process alone.
+
+    Args:
+        group: of the two settings, as messages have it, e.g. "trainer.".
+
+    Raises:
+        ReldropError: the device or the precision is not to be had.
+    """
+    with _usable(accelerator, precision, group):
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    return _refuse_half_on_cpu(fabric, precision, group)
+
+
+@contextmanager
+def _usable(accelerator: str, precision: str, group: str, several: str = "") -> Iterator[None]:
     try:
-        if launch.processes == 1:
-            fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
-        else:
-            logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # each process would say that it connects
-            os.environ.update({**_from_slurm(os.environ), **os.environ})
-            fabric = Fabric(
-                accelerator=accelerator,
-                devices=launch.on_node,
-                num_nodes=launch.processes // launch.on_node,
-                precision=precision,
-                strategy=DDPStrategy(**{_COPYING_BUFFERS: False}),
-                plugins=[TorchElasticEnvironment()],
-            )
-            fabric.launch()
+        yield
     except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
-        several = f" by {launch.on_node} processes on a node" if launch.processes > 1 else ""
         raise ReldropError(
-            f"trainer.accelerator={accelerator}, trainer.precision={precision} cannot be used here{several}: {error}"
+            f"{group}accelerator={accelerator}, {group}precision={precision} cannot be used here{several}: {error}"
         ) from error
+
+
+def _refuse_half_on_cpu(fabric: Fabric, precision: str, group: str) -> Fabric:
     if fabric.device.type == "cpu" and precision == "16-mixed":  # Fabric would quietly take another one
-        raise ReldropError("trainer.precision=16-mixed needs a GPU; on the CPU, take bf16-mixed or 32-true")
+        raise ReldropError(f"{group}precision=16-mixed needs a GPU; on the CPU, take bf16-mixed or 32-true")
     return fabric
 
 

@@ -29,7 +29,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from reldrop.errors import ReldropError
+from reldrop.errors import ReldropError, first_line
 from reldrop.processes import launched, reports
 
 # What a run's result does not depend on: where files lie, who watches, and how fast it goes. How many processes share
@@ -237,9 +237,8 @@ class Run:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # depending on which bytes are wrong, almost any
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ReldropError(
-                f"checkpoint {path} is damaged ({reason}); delete it to go on without it, "
+                f"checkpoint {path} is damaged ({first_line(error)}); delete it to go on without it, "
                 "or start the run over with force=true"
             ) from error
 
@@ -333,7 +332,7 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
     try:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        raise ReldropError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from error
+        raise ReldropError(f"the configuration does not resolve: {first_line(error)}") from error
 
 
 def _lock(folder: Path) -> IO[str]:

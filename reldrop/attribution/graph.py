@@ -17,7 +17,7 @@ from reldrop.attribution import rules
 from reldrop.attribution.kinds import OPAQUE_FUNCTIONS, layer_kind, node_kind
 from reldrop.attribution.stems import find_stems
 from reldrop.attribution.steps import Step, describe, evaluation_mode, linear_map, merged, operation, refusal
-from reldrop.errors import ReldropError
+from reldrop.errors import ReldropError, first_line
 
 
 class _Tracer(fx.Tracer):
@@ -130,8 +130,7 @@ class Graph:
                 defaults = {option.name: option.default for option in optional if option.default is not option.empty}
                 nodes = list(_Tracer(autowrap_functions=OPAQUE_FUNCTIONS).trace(model, defaults).nodes)
         except Exception as error:  # fx raises many types; all mean the same to the user
-            reason = str(error).strip().splitlines()[0]
-            raise refusal(f"{type(model).__name__} cannot be traced ({reason})") from error
+            raise refusal(f"{type(model).__name__} cannot be traced ({first_line(error)})") from error
         read = {nodes[-1]}  # what the output depends on; other nodes check shapes
         for node in reversed(nodes):
             if node in read:

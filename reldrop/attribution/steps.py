@@ -123,7 +123,7 @@ def _choice(
             half = dtype in (torch.float16, torch.bfloat16)
             # It is a network of its own. Its weights cast here must not be found again in training.
             own = torch.autocast(device, dtype=dtype if half else None, enabled=half, cache_enabled=False)
-            with evaluation_mode(nn.ModuleList([module])), own:
+            with evaluation_mode(module), own:
                 return run(*values)
 
     return choose

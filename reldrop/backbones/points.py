@@ -4,7 +4,7 @@ from torch import nn
 
 from reldrop.backbones.pointnet import PointNet
 from reldrop.backbones.pointnet2 import MSG, SSG, PointNet2
-from reldrop.backbones.weights import load_weights, reset_classifier
+from reldrop.backbones.weights import start_from
 from reldrop.errors import ReldropError
 
 NETWORKS = {
@@ -30,11 +30,7 @@ def point_network(
     if name not in NETWORKS:
         raise ReldropError(f"backbone.name is {name!r}; it must be one of {', '.join(NETWORKS)}")
     model = NETWORKS[name](num_classes, channels)
-    if weights is not None:
-        load_weights(model, weights, name, keep_head=not reset_head)
-        if reset_head:
-            reset_classifier(model.get_classifier())
-    return model
+    return start_from(model, weights, name, reset_head)
 
 
 point_network.inputs = "points"  # what it takes, see reldrop.config.check_inputs

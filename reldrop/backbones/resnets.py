@@ -4,7 +4,7 @@ import timm
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
-from reldrop.backbones.weights import load_weights, reset_classifier
+from reldrop.backbones.weights import start_from
 from reldrop.errors import ReldropError
 
 SMALL_IMAGE = 64  # pixels; up to here a stride of 4 in the stem would throw away most of the image
@@ -42,11 +42,7 @@ def resnet(
     model = _build(name, num_classes, channels, drop_path)
     if cifar_stem:
         _use_cifar_stem(model, channels)
-    if weights is not None:
-        load_weights(model, weights, name, keep_head=not reset_head)
-        if reset_head:
-            reset_classifier(model.get_classifier())
-    return model
+    return start_from(model, weights, name, reset_head)
 
 
 def _build(name: str, num_classes: int, channels: int, drop_path: float) -> ResNet:

@@ -6,7 +6,7 @@ import timm
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from reldrop.backbones.weights import load_weights, reset_classifier
+from reldrop.backbones.weights import start_from
 from reldrop.errors import ReldropError
 
 # For small images and CPUs; timm has no transformer of this width.
@@ -52,11 +52,7 @@ def vit(
         )
     else:
         model = _create(name, num_classes, options)
-    if weights is not None:
-        load_weights(model, weights, name, keep_head=not reset_head)
-        if reset_head:
-            reset_classifier(model.get_classifier())
-    return model
+    return start_from(model, weights, name, reset_head)
 
 
 def _create(name: str, num_classes: int, options: dict[str, Any]) -> VisionTransformer:

@@ -3,12 +3,27 @@
 import pickle
 from pathlib import Path
 
-import timm
 import torch
-from timm.models import load_state_dict_from_hf
 from torch import Tensor, nn
 
-from reldrop.errors import ReldropError
+from reldrop.errors import ReldropError, first_line
+
+
+def start_from(model: nn.Module, source: str | None, name: str, reset_head: bool) -> nn.Module:
+    """Return `model`, with weights loaded if there is a `source`, and then perhaps with a new last layer.
+
+    Args:
+        source: see `load_weights`; None leaves the random weights.
+        reset_head: whether the last layer is drawn anew instead of loaded.
+
+    Raises:
+        ReldropError: see `load_weights`.
+    """
+    if source is not None:
+        load_weights(model, source, name, keep_head=not reset_head)
+        if reset_head:
+            reset_classifier(model.get_classifier())
+    return model
 
 
 def load_weights(model: nn.Module, source: str, name: str, keep_head: bool) -> None:
@@ -65,13 +80,16 @@ def _fetch(source: str, name: str) -> dict[str, Tensor]:
         return _read(path)
     if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors"):
         raise ReldropError(f"backbone.weights names the file {path}, which does not exist")
+    import timm  # takes seconds, and files do without
+    from timm.models import load_state_dict_from_hf
+
     try:
         if source == "timm":
             return timm.create_model(name, pretrained=True).state_dict()
         return load_state_dict_from_hf(source)
     except Exception as error:  # the hub client raises many types: no network, no such repository, no weights in it
         raise ReldropError(
-            f"cannot fetch the weights {source!r} ({type(error).__name__}: {_first_line(error)}); check the name and the "
+            f"cannot fetch the weights {source!r} ({type(error).__name__}: {first_line(error)}); check the name and the "
             "connection, or download them elsewhere and give backbone.weights the path of the file"
         ) from error
 
@@ -81,14 +99,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
         raise ReldropError(
-            f"the weights {path} cannot be read ({_first_line(error)}); the file may be damaged"
+            f"the weights {path} cannot be read ({first_line(error)}); the file may be damaged"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ReldropError(f"the file {path} holds no state dict of tensors")
     return state
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]

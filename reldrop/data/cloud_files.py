@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reldrop.errors import ReldropError
+from reldrop.errors import ReldropError, first_line
 from reldrop.seeding import derive_seed
 
 SUFFIXES = (".txt", ".xyz", ".npy", ".ply", ".off")
@@ -158,4 +158,4 @@ def _refuse_infinite(values: np.ndarray, where: str, row: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].split("; use `usecols`")[0]
+    return first_line(error).split("; use `usecols`")[0]

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,27 +167,29 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank, with their numbers from 1."""
-    try:
+    with _readable(path):
         text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReldropError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or error}; add or replace it"
-        ) from error
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             yield number, line.strip()
 
 
 def _read_json_list(path: Path) -> list[str]:
-    try:
+    with _readable(path):
         entries = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ReldropError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or error}; add or replace it"
-        ) from error
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise ReldropError(f"{path} must be a list of names such as shape_data/02691156/NAME; unpack the archive again")
     return entries
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # undecodable text and JSON are ValueErrors
+        raise ReldropError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}; add or replace it"
+        ) from error
 
 
 def _class_and_name(entry: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from reldrop.data.cloud_files import read_cloud, read_h5
 from reldrop.data.cloud_lists import CloudFile
-from reldrop.errors import ReldropError
+from reldrop.errors import ReldropError, first_line
 from reldrop.geometry import farthest_points
 from reldrop.seeding import generator
 
@@ -105,7 +105,7 @@ def _read(
         yield from loader
     except RuntimeError as error:
         raise ReldropError(
-            f"a process that reads clouds has ended ({str(error).splitlines()[0]}); set dataset.workers=0 to read without "
+            f"a process that reads clouds has ended ({first_line(error)}); set dataset.workers=0 to read without "
             "such processes (a script of one's own can start them from under `if __name__ == '__main__':` only)"
         ) from error
 

@@ -63,6 +63,20 @@ def class_files(folder: Path, classes: Sequence[str]) -> Files:
     return Files(paths, torch.tensor(labels))
 
 
+def flat_images(folder: Path) -> list[str] | None:
+    """Return the images that lie in `folder` itself, sorted; None if it has folders, of classes, instead.
+
+    Raises:
+        ReldropError: there are neither.
+    """
+    if any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir()):
+        return None
+    images = image_files(folder)
+    if not images:
+        raise ReldropError(f"{folder} has no images; it needs some, in one folder or a folder for each class")
+    return images
+
+
 def image_files(folder: Path) -> list[str]:
     """Return the images of `folder`/**, sorted, without what is hidden or has no image's suffix."""
     found = []

@@ -1,6 +1,5 @@
 """ImageNet-1k and choices of its classes, in any of the layouts it is passed on in."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,9 @@ from pathlib import Path
 import torch
 
 from reldrop.data.decode import Reading
-from reldrop.data.folders import Files, class_names, image_files, read_files
+from reldrop.data.folders import Files, class_names, flat_images, image_files, read_files
 from reldrop.data.framing import FILTERS, CentreCrop, RandomResizedCrop
-from reldrop.data.ilsvrc_labels import read_lines, val_wnids
+from reldrop.data.ilsvrc_labels import read_wnids, val_wnids
 from reldrop.data.images import ImageData
 from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
 from reldrop.errors import ReldropError
@@ -116,11 +115,9 @@ def _list(
     folder: Path, wanted: frozenset[str] | None, places: Sequence[Path], labels: str | None, ids: str | None
 ) -> _Listing:
     """List the images of class folders, or of one folder with the labels in a file."""
-    if any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(folder)):
+    images = flat_images(folder)
+    if images is None:
         return _list_folders(folder, wanted)
-    images = image_files(folder)
-    if not images:
-        raise ReldropError(f"{folder} has no images; it needs some, in one folder or a folder for each class")
     pairs = zip(images, val_wnids(images, places, labels, ids), strict=True)
     kept = [(path, wnid) for path, wnid in pairs if wanted is None or wnid in wanted]
     return _Listing(folder, [path for path, _ in kept], [wnid for _, wnid in kept])
@@ -152,7 +149,7 @@ def _find(root: str, folders: Sequence[str], train_split: str) -> Path:
 
 def _wanted(classes: Sequence[str] | str, root: str) -> frozenset[str]:
     if isinstance(classes, str):
-        classes = [line.split()[0] for line in read_lines(Path(root).expanduser() / Path(classes).expanduser())]
+        classes = read_wnids(root, classes)
     if not classes:
         raise ReldropError("dataset.classes is empty; name some WNIDs, or null for all classes there are")
     return frozenset(map(str, classes))

@@ -59,6 +59,15 @@ def read_lines(path: Path) -> list[str]:
         raise ReldropError(f"cannot read {path}: {error}") from error
 
 
+def read_wnids(root: str, file: str) -> list[str]:
+    """Return the WNIDs that the lines of a file begin with; it lies in `root`, or anywhere if its path is absolute.
+
+    Raises:
+        ReldropError: it cannot be read.
+    """
+    return [line.split()[0] for line in read_lines(Path(root).expanduser() / Path(file).expanduser())]
+
+
 def _find(places: Sequence[Path], chosen: str | None, known: Sequence[str], setting: str, what: str) -> Path:
     names = known if chosen is None else [str(Path(chosen).expanduser())]
     path = first([place / name for place in places for name in names], Path.is_file)

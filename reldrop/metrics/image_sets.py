@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from reldrop.data.folders import Files, class_files, class_names, image_files
+from reldrop.data.folders import Files, class_files, class_names, flat_images
 from reldrop.data.ilsvrc_labels import val_wnids
 from reldrop.data.selection import evenly
 from reldrop.errors import ReldropError
@@ -37,11 +37,9 @@ def find_val(folders: Sequence[Path], label_places: Sequence[Path]) -> Files | N
     folder = next(filter(Path.is_dir, folders), None)
     if folder is None:
         return None
-    if any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir()):
+    images = flat_images(folder)
+    if images is None:
         return _class_folders(folder, synsets(), "ImageNet")
-    images = image_files(folder)
-    if not images:
-        raise ReldropError(f"{folder} has no images; it needs some, in one folder or a folder for each class")
     try:
         wnids = val_wnids(images, [folder.parent, *label_places])
     except ReldropError as error:
