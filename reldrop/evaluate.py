@@ -224,10 +224,10 @@ def _predictor(subject: Subject, fabric: Fabric, settings: Settings) -> Any:
         batches = split.batches(torch.arange(len(files)), settings.batch_size)
         total = -(-len(files) // settings.batch_size)
         quiet = None if settings.progress else True  # None: only on a terminal
-        for inputs, labels in tqdm(batches, title, total, unit="batch", leave=False, disable=quiet):
+        for inputs, indices in tqdm(batches, title, total, unit="batch", leave=False, disable=quiet):
             with torch.inference_mode():
                 logits = network(preprocessing.normalise(inputs))
-            yield logits, labels
+            yield logits, split.labels[indices]
 
     return predict
 

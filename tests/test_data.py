@@ -20,8 +20,10 @@ from torchvision.datasets import CIFAR10
 from reldrop import data
 from reldrop.data import ImageData, ImageSplit
 from reldrop.data.decode import decode
+from reldrop.data.framing import fit
 from reldrop.data.selection import evenly, hold_out
 from reldrop.errors import ReldropError
+from reldrop.shares import Share
 
 CONFIGS = Path(__file__).parents[1] / "conf" / "dataset"
 DIGITS = {"name": "digits", "mean": [0.3053], "std": [0.3759]}
@@ -115,6 +117,32 @@ def test_evaluation_is_in_order_and_a_limit_chooses_the_same_images_always() -> 
     assert limited[0] != list(range(6))
     assert len(limited[0]) == 6
     assert len(first_pixels(images.eval_batches("test", batch_size=4, limit=100))) == 4
+
+
+def test_evaluation_says_which_items_it_reads() -> None:
+    images = memory_data(20)
+    batches = list(images.eval_items("train", batch_size=4, limit=6))
+    assert [indices.dtype for _, _, indices in batches] == [torch.int64] * 2
+    for inputs, targets, indices in batches:
+        assert torch.equal(inputs[:, 0, 0, 0].round().long(), indices)
+        assert torch.equal(images.train.labels[indices], targets)
+    assert_same_batches(list(images.eval_batches("train", batch_size=4, limit=6)), [batch[:2] for batch in batches])
+    shares = [images.eval_items("train", batch_size=3, share=Share(rank, 2)) for rank in range(2)]
+    assert sorted(index for share in shares for _, _, part in share for index in part.tolist()) == list(range(20))
+
+
+@pytest.mark.parametrize("memory_limit_gb", [0, 1])
+def test_images_keep_the_paths_of_their_files(tmp_path: Path, memory_limit_gb: float) -> None:
+    base = make_folders(tmp_path / "some")
+    images = folder_data(base, memory_limit_gb=memory_limit_gb, validation=0.2, subset=6, test_subset=3)
+    for split, count in ((images.train, 6), (images.validation, 3), (images.test, 3)):
+        assert len(split.paths) == len(split.labels) == count
+        assert [int(Path(path).parent.name[-1]) for path in split.paths] == split.labels.tolist()
+    for inputs, _, indices in images.eval_items("test", batch_size=2):
+        pixels = [torch.from_numpy(decode(images.test.paths[index], 8)) for index in indices.tolist()]
+        assert torch.equal(inputs, images.normalise(torch.stack(pixels)))
+    assert images.test.reading.frame is fit
+    assert data.digits(**DIGITS).test.paths is None
 
 
 def test_normalise_and_back() -> None:

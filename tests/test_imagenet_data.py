@@ -375,6 +375,13 @@ def test_evaluation_goes_without_skipped_images(
         assert memory_limit_gb or tuple(len(targets) for _, targets in batches) == sizes
         for found, (_, targets) in zip(greys(batches), batches, strict=True):
             assert found == [shade(int(target)) for target in targets]
+        items = list(images.eval_items("test", batch_size=batch_size))
+        assert_same(batches, [item[:2] for item in items])
+        for _, targets, indices in items:
+            paths = [images.test.paths[index] for index in indices.tolist()]
+            assert str(damaged) not in paths
+            assert [Path(path).parent.name for path in paths] == [WNIDS[target] for target in targets]
+    assert images.test.reading.frame == framing.CentreCrop(20, "bilinear")
     assert sum(str(damaged) in record.message for record in caplog.records) == 1
 
 

@@ -139,6 +139,9 @@ def test_evaluation_is_in_order_of_clouds_and_points() -> None:
     clouds = memory_data(20)
     batches = list(clouds.eval_batches("train", batch_size=8))
     assert torch.equal(torch.cat([inputs for inputs, _ in batches]), clouds.train.points)
+    for inputs, targets, indices in clouds.eval_items("train", batch_size=8, limit=6):
+        assert torch.equal(inputs, clouds.train.points[indices])
+        assert torch.equal(targets, clouds.train.labels[indices])
     limited = [
         [x for inputs, _ in clouds.eval_batches("train", batch_size=4, limit=6) for x in inputs[:, 0, 0].tolist()]
     ] * 2

@@ -22,8 +22,8 @@ class Split(Protocol):
 
     def to(self, device: torch.device | str) -> Self: ...
 
-    def batches(self, order: Tensor, batch_size: int, share: Share = ALL) -> Batches:
-        """Yield the items of `order`, int64 on the CPU, as they are stored, and their labels, on the split's device."""
+    def batches(self, order: Tensor, batch_size: int, share: Share = ALL) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the items of `order`, int64 on the CPU, as they are stored, and which they are, on the split's device."""
         ...
 
 
@@ -135,14 +135,21 @@ class Data:
         Raises:
             ReldropError: there is no such split, `limit` is below 1, or an input cannot be read.
         """
+        for inputs, targets, _ in self.eval_items(split, batch_size=batch_size, limit=limit, share=share):
+            yield inputs, targets
+
+    def eval_items(
+        self, split: str, *, batch_size: int, limit: int | None = None, share: Share = ALL
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield what `eval_batches` does, and with it, int64 (b,), which items of the split the inputs are."""
         chosen = self._split(split)
         order = torch.arange(len(chosen))
         if limit is not None:
             if limit < 1:
                 raise ReldropError(f"cannot evaluate {limit} {self.item}s of the {split} split; ask for at least 1")
             order = torch.randperm(len(chosen), generator=generator(0, "limit"))[:limit].sort().values
-        for stored, targets in chosen.batches(share.batches(order, batch_size), batch_size):
-            yield self._network_inputs(stored), targets
+        for stored, indices in chosen.batches(share.batches(order, batch_size), batch_size):
+            yield self._network_inputs(stored), chosen.labels[indices], indices
 
     def _network_inputs(self, stored: Tensor) -> Tensor:
         """Turn items as a split yields them into what a network takes."""

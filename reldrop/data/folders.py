@@ -137,5 +137,6 @@ def read_files(
             splits[split] = ImageSplit(StreamedImages(files.paths, size, workers, reading), files.labels)
         else:
             images, decoded = decode_all(files.paths, size, f"{attributes['name']} {split}", reading)
-            splits[split] = ImageSplit(images, files.labels[decoded])
+            files = files[decoded]
+            splits[split] = ImageSplit(images, files.labels, files.paths, reading)
     return ImageData(size=size, **splits, **attributes)

@@ -1,6 +1,6 @@
 """`ImageData`: a data set as training and evaluation see it, in batches of normalised images."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reldrop.data.base import Batches, Data
-from reldrop.data.decode import StreamedImages
+from reldrop.data.decode import PLAIN, Reading, StreamedImages
 from reldrop.data.framing import RandomResizedCrop
 from reldrop.data.transfer import on_device
 from reldrop.data.transforms import crop_and_flip, draw_crops
@@ -25,10 +25,18 @@ class ImageSplit:
     Attributes:
         images: uint8 (N, C, H, W), or files to decode when used.
         labels: int64 (N,).
+        paths: the N files they are decoded from; None if they come from arrays. Streamed images bring theirs.
+        reading: how those are read. Streamed images bring theirs.
     """
 
     images: Tensor | StreamedImages
     labels: Tensor
+    paths: Sequence[str] | None = None
+    reading: Reading = PLAIN
+
+    def __post_init__(self) -> None:
+        if isinstance(self.images, StreamedImages):
+            self.paths, self.reading = self.images.paths, self.images.reading
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,7 +51,7 @@ class ImageSplit:
     @property
     def crop(self) -> RandomResizedCrop | None:
         """The random crops that training sees, if any."""
-        return self.images.reading.crop if isinstance(self.images, StreamedImages) else None
+        return self.reading.crop if isinstance(self.images, StreamedImages) else None
 
     def batches(
         self,
@@ -53,7 +61,7 @@ class ImageSplit:
         whole: bool = False,
         draws: Iterable[np.ndarray] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images of `order`, int64 on the CPU, as uint8 (b, C, H, W) and int64 (b,) on the split's device.
+        """Yield the images of `order`, int64 on the CPU, and which they are.
 
         Args:
             order: of the images.
@@ -62,6 +70,9 @@ class ImageSplit:
             whole: whether another image of the batch takes the place of one that cannot be decoded and is skipped; else
                 batches may have fewer images.
             draws: for the random crops of each batch, if there shall be such.
+
+        Yields:
+            Images uint8 (b, C, H, W) and their indices int64 (b,), on the split's device.
         """
         if not len(order):
             return  # split() would make one empty batch of it
@@ -69,14 +80,14 @@ class ImageSplit:
         moved = order.to(device)  # once: a copy for each batch would wait for the device
         if isinstance(self.images, Tensor):
             for index in share.split(moved, batch_size):
-                yield self.images[index], self.labels[index]
+                yield self.images[index], index
             return
         batches = order.split(batch_size)
         rows = [share.of(len(batch)).rows for batch in batches]
         decoded = self.images.batches(batches, device.type == "cuda", whole, draws, rows)
         for index, own, (images, places) in zip(moved.split(batch_size), rows, on_device(decoded, device), strict=True):
             if len(images):
-                yield images, self.labels[index[own if places is None else places]]
+                yield images, index[own if places is None else places]
 
 
 @dataclass(eq=False)
@@ -180,9 +191,9 @@ class ImageData(Data):
             for index, part in enumerate(order.split(batch_size))
         )
         batches = self.train.batches(order, batch_size, share, whole=True, draws=draws)
-        for (images, targets), crop in zip(batches, crops, strict=True):
+        for (images, indices), crop in zip(batches, crops, strict=True):
             own = crop[share.of(len(crop)).rows]
-            yield self.normalise(crop_and_flip(images, own, self.crop_padding)), targets
+            yield self.normalise(crop_and_flip(images, own, self.crop_padding)), self.train.labels[indices]
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) on the data's device into network inputs, float32."""

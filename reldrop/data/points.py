@@ -1,5 +1,6 @@
 """`PointData`: a data set of point clouds as training and evaluation see it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -33,12 +34,16 @@ class PointSplit:
         self.points, self.labels = self.points.to(device), self.labels.to(device)
         return self
 
-    def batches(self, order: Tensor, batch_size: int, share: Share = ALL) -> Batches:
-        """Yield the clouds of `order`, int64 on the CPU, as float32 (b, P, C) and int64 (b,) on the split's device."""
+    def batches(self, order: Tensor, batch_size: int, share: Share = ALL) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the clouds of `order`, int64 on the CPU, and which they are.
+
+        Yields:
+            Clouds float32 (b, P, C) and their indices int64 (b,), on the split's device.
+        """
         if not len(order):
             return  # split() would make one empty batch of it
         for index in share.split(order.to(self.labels.device), batch_size):  # moved once, as each copy would wait
-            yield self.points[index], self.labels[index]
+            yield self.points[index], index
 
 
 @dataclass(eq=False)
@@ -104,7 +109,7 @@ class PointData(Data):
             Inputs float32 (b, P, C) and targets int64 (b,), on the device of the data.
         """
         order = self._training_order(epoch, seed)[self._training_items(batch_size, start)]
-        for number, (clouds, targets) in enumerate(self.train.batches(order, batch_size, share), start):
+        for number, (clouds, indices) in enumerate(self.train.batches(order, batch_size, share), start):
             # A network's farthest point sampling starts at the first point, and random point dropout turns points into
             # copies of it. Shuffled here, the first point is another one every time, but the same one for the
             # attribution of a batch and for the training step on it. In evaluation it stays the same.
@@ -112,4 +117,4 @@ class PointData(Data):
             part = share.of(self.items_in_batch(number, batch_size))
             keys = torch.rand(part.count, clouds.shape[1], generator=draws, device=clouds.device)
             shuffled = keys[part.rows].argsort(1)
-            yield gather_points(clouds, shuffled), targets
+            yield gather_points(clouds, shuffled), self.train.labels[indices]
