@@ -4,6 +4,7 @@ from reldrop.metrics.accuracy import confidences, ranks, restrict, top_k
 from reldrop.metrics.calibration import aurra, rms_calibration_error
 from reldrop.metrics.detection import anomaly_scores, detection
 from reldrop.metrics.imagenet_classes import SETS, class_indices, class_wnids, synsets
+from reldrop.metrics.regions import region_metrics, spread
 from reldrop.metrics.zero_shot import ZeroShot
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "confidences",
     "detection",
     "ranks",
+    "region_metrics",
     "restrict",
     "rms_calibration_error",
+    "spread",
     "synsets",
     "top_k",
 ]
