@@ -9,6 +9,7 @@ from reldrop.data.cloud_transforms import Perturbation
 from reldrop.data.ilsvrc import imagenet
 from reldrop.data.images import ImageData, ImageSplit
 from reldrop.data.points import PointData, PointSplit
+from reldrop.data.regions import Regions, find_regions
 from reldrop.data.shapes import shapes
 from reldrop.data.sources import cifar, digits, image_folder, tiny_imagenet
 
@@ -19,8 +20,10 @@ __all__ = [
     "Perturbation",
     "PointData",
     "PointSplit",
+    "Regions",
     "cifar",
     "digits",
+    "find_regions",
     "image_folder",
     "imagenet",
     "modelnet",

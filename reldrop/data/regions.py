@@ -1,0 +1,180 @@
+"""Where in the test images their objects are, as a network sees them: for metrics of relevance in regions of interest."""
+
+import logging
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from reldrop.data.framing import Frame
+from reldrop.data.images import ImageData
+from reldrop.data.lookup import candidates
+from reldrop.data.region_files import Boxes, Key, Mask, Size, image_key, read_table, read_xml
+from reldrop.errors import ReldropError
+
+logger = logging.getLogger("reldrop")
+
+# What data sets have beside their images: a table, or files in a folder, relative to one of those that hold the images.
+KNOWN = (
+    ("val_annotations.txt", None),  # Tiny-ImageNet
+    ("Annotations/CLS-LOC/val", ".xml"),  # ILSVRC since 2014, and as it is on Kaggle
+    ("ILSVRC2012_bbox_val_v3", ".xml"),  # its archive of 2012, unpacked in a folder of its own
+    ("val", ".xml"),  # or among the images
+    ("validation-segmentation", ".png"),  # ImageNet-S
+)
+LEVELS = 5  # of folders: of ILSVRC/Data/CLS-LOC/val/WNID, the first has the annotations
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of interest of a data set's test images.
+
+    Attributes:
+        source: where they were read from, for reports.
+        size: side of an image as the network sees it, in pixels.
+        frame: how the files become such images.
+        annotations: of the files that have a region, by their paths.
+    """
+
+    source: str
+    size: int
+    frame: Frame
+    annotations: Mapping[str, Boxes | Mask]
+
+    def masks(self, paths: Sequence[str]) -> Tensor:
+        """Return which pixels of images belong to their regions, after all that evaluation does to images.
+
+        Args:
+            paths: n of the test split's files.
+
+        Returns:
+            bool (n, S, S) on the CPU: the pixels at least half of which show the region; none where an image has none.
+
+        Raises:
+            ReldropError: an image or a mask cannot be read, or they differ in shape.
+        """
+        masks = np.zeros((len(paths), self.size, self.size), dtype=bool)
+        for mask, path in zip(masks, paths, strict=True):
+            if path in self.annotations:
+                # What is drawn goes the way of the image itself, so that no geometry is written twice.
+                region = self.annotations[path].draw(_size(path))
+                mask[:] = np.asarray(self.frame(region, self.size))[..., 0] >= 128
+        return torch.from_numpy(masks)
+
+
+def find_regions(source: str | None, root: str, data: ImageData) -> Regions | None:
+    """Find the regions of interest of the test images of `data`.
+
+    Regions belong to images of the same name, suffixes aside; where names recur, the folders they lie in must be the same
+    too, as many as it takes to tell all apart. Regions of other images are passed over.
+
+    Args:
+        source: a table of boxes, a folder of XML files or one of masks, see `reldrop.data.region_files`, absolute or
+            relative to `root`; "auto" for what is known to lie beside the images; None for none.
+        root: folder that the data sets lie in.
+        data: whose images.
+
+    Returns:
+        None where `source` is None, or "auto" finds nothing.
+
+    Raises:
+        ReldropError: the source is not there, cannot be read, or has no region of these images.
+    """
+    paths = data.test.paths
+    if source is None or (source == "auto" and paths is None):
+        return None
+    if paths is None:
+        raise ReldropError(f"regions={source} needs image files, which the images of {data.name} do not come from")
+    place = _beside(paths) if source == "auto" else _place(source, root)
+    if place is None:
+        return None
+    listed = read_table(place) if place.is_file() else _files(place)
+    found = _matched(listed, paths)
+    if not found and source == "auto":
+        return None
+    if not found:
+        raise ReldropError(
+            f"{place} has regions of {len(listed)} images, but of none of the {len(paths)} test images of {data.name} "
+            f"({Path(paths[0]).name}, ...); they must have the same names"
+        )
+    annotations = {path: _read(listed[key]) for path, key in found.items()}
+    _warn_of_outliers(annotations)
+    return Regions("/".join(place.resolve().parts[-2:]), data.size, data.test.reading.frame, annotations)
+
+
+def _beside(paths: Sequence[str]) -> Path | None:
+    """Return what is known to hold regions and lies beside the images."""
+    folder = Path(os.path.commonpath([Path(path).parent for path in paths]))
+    for above in (folder, *folder.parents)[:LEVELS]:
+        for name, suffix in KNOWN:
+            place = above / name
+            if place.is_file() if suffix is None else _with_suffix(place, suffix):
+                return place
+    return None
+
+
+def _place(source: str, root: str) -> Path:
+    (place,) = candidates(root, [str(Path(source).expanduser())])
+    if not place.exists():
+        raise ReldropError(
+            f"regions={source} not found: {place} does not exist; name a table of boxes or a folder of XML files or "
+            "masks, absolute or relative to data_dir"
+        )
+    return place
+
+
+def _files(folder: Path) -> dict[Key, Path]:
+    files = _with_suffix(folder, ".xml") or _with_suffix(folder, ".png")
+    if not files:
+        raise ReldropError(
+            f"{folder} has neither XML files of boxes nor PNG files of masks; name a folder that has some"
+        )
+    return {image_key(str(file.relative_to(folder))): file for file in files}
+
+
+def _with_suffix(folder: Path, suffix: str) -> list[Path]:
+    found = (file for file in folder.rglob("*") if file.suffix.lower() == suffix)
+    return sorted(file for file in found if not file.name.startswith("."))
+
+
+def _matched(listed: Collection[Key], paths: Sequence[str]) -> dict[str, Key]:
+    """Return which of the listed images each path is, of those that are listed."""
+    keys = {path: image_key(path) for path in paths}
+    parts = 1  # of the paths, from the end, that tell all apart
+    for images in (set(keys.values()), listed):
+        while len({key[-parts:] for key in images}) < len(images):
+            parts += 1
+    by_end = {key[-parts:]: key for key in listed}
+    return {path: by_end[key[-parts:]] for path, key in keys.items() if key[-parts:] in by_end}
+
+
+def _read(entry: Boxes | Path) -> Boxes | Mask:
+    if isinstance(entry, Boxes):
+        return entry
+    return read_xml(entry) if entry.suffix.lower() == ".xml" else Mask(entry)
+
+
+def _warn_of_outliers(annotations: Mapping[str, Boxes | Mask]) -> None:
+    outside = []
+    for path, annotation in annotations.items():
+        with suppress(ReldropError):  # evaluation skips the image or names it
+            if isinstance(annotation, Boxes) and not annotation.meet(annotation.size or _size(path)):
+                outside.append(path)
+    if outside:
+        logger.warning(
+            "%d images have no box inside of them and no region, the first is %s", len(outside), Path(outside[0]).name
+        )
+
+
+def _size(path: str) -> Size:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception as error:  # Pillow raises many types for damaged files
+        raise ReldropError(f"cannot decode image {path}: {error}; replace or remove it") from error
