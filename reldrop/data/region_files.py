@@ -96,12 +96,13 @@ def read_table(file: Path) -> dict[Key, Boxes]:
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        reader = csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
+        rows = [(reader.line_num, row) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ReldropError(f"cannot read {file}: {error}") from error
-    rows = csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
     known, header = TINY_IMAGENET
     if file.name != known:
-        header = [name.strip() for name in next(rows, ())]
+        header = [name.strip() for name in rows.pop(0)[1]] if rows else []
         if missing := [name for name in COLUMNS if name not in header]:
             raise ReldropError(
                 f"{file}, line 1: no column {missing[0]}; the first line must name the columns image, x0, y0, x1 and "
@@ -109,10 +110,8 @@ def read_table(file: Path) -> dict[Key, Boxes]:
             )
     image, *corners = (header.index(name) for name in COLUMNS)
     boxes = defaultdict(list)
-    for row in rows:
-        if not row:
-            continue
-        where = f"{file}, line {rows.line_num}"
+    for number, row in rows:
+        where = f"{file}, line {number}"
         if len(row) <= max(image, *corners):
             raise ReldropError(f"{where}: {len(row)} of {len(header)} columns; it needs {', '.join(header)}")
         boxes[image_key(row[image].strip())].append(_box([row[corner] for corner in corners], where))
