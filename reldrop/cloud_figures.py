@@ -4,55 +4,60 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 GREY, ORANGE = "#b8b8b8", "#d55e00"  # told apart by the colour-blind as well (Okabe and Ito 2008)
 
 
-def cloud_grid(xyz: Tensor, maps: Tensor, dropped: Mapping[str, Tensor], titles: list[str], up: int = 1) -> Figure:
-    """Return a figure with a column for each cloud: a row coloured by relevance, then one for each dropout.
+def cloud_grid(
+    xyz: Tensor, maps: Mapping[str, Tensor], dropped: Mapping[str, Tensor], titles: list[str], up: int = 1
+) -> Figure:
+    """Return a figure with a column for each cloud: rows coloured by relevance, then one for each dropout.
 
     Args:
         xyz: (n, N, 3).
-        maps: (n, N), relevance: red where it speaks for the class, blue where against it.
+        maps: title -> (n, N), relevance: red where it speaks for the class, blue where against it.
         dropped: title -> (n, N), bool; dropped points stand out, those that stay are grey.
         titles: of the n columns.
         up: the axis that points upwards; y in ModelNet.
     """
     views = _project(xyz.detach().float().cpu().numpy(), up)
-    maps, dropped = maps.detach().float().cpu().numpy(), {title: mask.cpu().numpy() for title, mask in dropped.items()}
-    figure = Figure(figsize=(1.25 * len(titles) + 1.0, 1.3 * (1 + len(dropped)) + 0.5), dpi=200, layout="constrained")
-    axes = figure.subplots(1 + len(dropped), len(titles), squeeze=False)
-    for axis, (across, upward, depth), relevance in zip(axes[0], views, maps, strict=True):
-        order = (-depth).argsort()
-        # A few points may hold most of the relevance: the colours of the 2 % with the largest are full.
-        limit = np.quantile(abs(relevance), 0.98) or abs(relevance).max() or 1.0
-        axis.scatter(
-            *(across[order], upward[order]),
-            c=relevance[order],
-            cmap="coolwarm",
-            vmin=-limit,
-            vmax=limit,
-            **_marks(across),
-        )
-    for line, (label, masks) in zip(axes[1:], dropped.items(), strict=True):
-        for axis, (across, upward, depth), mask in zip(line, views, masks, strict=True):
+    rows = len(maps) + len(dropped)
+    figure = Figure(figsize=(1.25 * len(titles) + 1.0, 1.3 * rows + 0.5), dpi=200, layout="constrained")
+    axes = figure.subplots(rows, len(titles), squeeze=False)
+    for line, (label, relevances) in zip(axes, maps.items(), strict=False):
+        for axis, (across, upward, depth), values in zip(
+            line, views, relevances.detach().float().cpu().numpy(), strict=True
+        ):
+            order = (-depth).argsort()
+            # A few points may hold most of the relevance: the colours of the 2 % with the largest are full.
+            limit = np.quantile(abs(values), 0.98) or abs(values).max() or 1.0
+            colours = {"c": values[order], "cmap": "coolwarm", "vmin": -limit, "vmax": limit}
+            axis.scatter(across[order], upward[order], **colours, **_marks(across))
+        _label(line[0], label)
+    for line, (label, masks) in zip(axes[len(maps) :], dropped.items(), strict=True):
+        for axis, (across, upward, depth), mask in zip(line, views, masks.cpu().numpy(), strict=True):
             for points, colour in ((~mask, GREY), (mask, ORANGE)):
                 chosen = points.nonzero()[0]
                 chosen = chosen[(-depth[chosen]).argsort()]
                 axis.scatter(across[chosen], upward[chosen], c=colour, **_marks(across))
-        line[0].set_ylabel(label.replace("_", "\n"), fontsize=7, rotation=0, ha="right", va="center")
-    axes[0][0].set_ylabel("relevance", fontsize=7, rotation=0, ha="right", va="center")
+        _label(line[0], label)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=7)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], aspect="equal", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05))
         axis.spines[:].set_visible(False)
     if dropped:
-        handles = [axes[1][0].scatter([], [], c=colour, s=8) for colour in (ORANGE, GREY)]
+        handles = [axes[-1][0].scatter([], [], c=colour, s=8) for colour in (ORANGE, GREY)]
         figure.legend(handles, ["dropped", "kept"], loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     return figure
+
+
+def _label(axis: Axes, text: str) -> None:
+    lines = text.replace("_", "\n").replace(", ", ",\n")
+    axis.set_ylabel(lines, fontsize=7, rotation=0, ha="right", va="center")
 
 
 def _marks(points: np.ndarray) -> dict[str, float]:

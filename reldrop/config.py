@@ -12,6 +12,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from reldrop.errors import ReldropError
+from reldrop.trainer import TrainerConfig
 
 TOP_LEVEL = [
     "name",
@@ -38,16 +39,22 @@ def check_keys(cfg: DictConfig) -> None:
     Raises:
         ReldropError: naming the key, and the nearest one that exists.
     """
-    from reldrop.loop import TrainerConfig
-
-    _refuse_unknown("", cfg, TOP_LEVEL)
+    refuse_unknown("", cfg, TOP_LEVEL)
     for group in GROUPS:
-        target = get_object(cfg[group]["_target_"])
-        parameters = inspect.signature(target).parameters
-        # `**options` would take anything; none of the targets has it
-        _refuse_unknown(group, cfg[group], ["_target_", "_partial_", *LABELS.get(group, ()), *parameters])
-    _refuse_unknown("trainer", cfg.trainer, [field.name for field in fields(TrainerConfig)])
-    _refuse_unknown("tracking", cfg.tracking, ["mode", "project", "entity", "group", "tags", "job_type"])
+        check_group(cfg, group)
+    refuse_unknown("trainer", cfg.trainer, [field.name for field in fields(TrainerConfig)])
+    refuse_unknown("tracking", cfg.tracking, ["mode", "project", "entity", "group", "tags", "job_type"])
+
+
+def check_group(cfg: DictConfig, group: str) -> None:
+    """Refuse keys of a group that what it builds does not take.
+
+    Raises:
+        ReldropError: naming the key, and the nearest one that exists.
+    """
+    parameters = inspect.signature(get_object(cfg[group]["_target_"])).parameters
+    # `**options` would take anything; none of the targets has it
+    refuse_unknown(group, cfg[group], ["_target_", "_partial_", *LABELS.get(group, ()), *parameters])
 
 
 def check_inputs(cfg: DictConfig) -> None:
@@ -73,8 +80,12 @@ def check_inputs(cfg: DictConfig) -> None:
         raise ReldropError("trainer.channels_last=true is for images; point clouds have their channels last anyway")
 
 
-def _refuse_unknown(group: str, node: DictConfig, known: Any) -> None:
-    known = list(known)
+def refuse_unknown(group: str, node: DictConfig, known: Sequence[str]) -> None:
+    """Refuse keys of a part of the configuration that are not known.
+
+    Raises:
+        ReldropError: naming the key, and the nearest one that is.
+    """
     for key in node:
         if key not in known:
             prefix = f"{group}." if group else ""

@@ -9,14 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reldrop.attribution import Attribution
 from reldrop.cloud_figures import cloud_grid
 from reldrop.data import Data
+from reldrop.data.regions import Regions
 from reldrop.errors import ReldropError
 from reldrop.seeding import generator
+from reldrop.trained import Checkpoint, kept, read_checkpoint
 
 
 def occlusion_figure(
@@ -25,17 +29,24 @@ def occlusion_figure(
     attribution: Attribution,
     augmentations: Mapping[str, Any],
     count: int = 6,
+    earlier: Mapping[str, nn.Module] | None = None,
+    regions: Regions | None = None,
 ) -> Figure:
     """Return a figure with a column for each of `count` test samples: relevance, and what each augmentation occludes.
 
     Args:
         data: of images, which are also shown as they are, or of point clouds, whose dropped points are shown.
         augmentations: title -> augmentation; each is drawn with probability 1, so that every column shows something.
+        earlier: title -> the network as it was at some time; relevance is shown for each, before that of `model`.
+        regions: of the test images, which are then outlined.
     """
     device = next(model.parameters()).device
-    inputs, targets = next(data.eval_batches("test", batch_size=count, limit=count))
+    inputs, targets, items = next(data.eval_items("test", batch_size=count, limit=count))
     inputs, targets = inputs.to(device), targets.to(device)
-    maps = attribution(model, inputs, targets, generator=generator(0, "figure"))
+    networks = {**(earlier or {}), "relevance": model}
+    maps = {
+        title: attribution(net, inputs, targets, generator=generator(0, "figure")) for title, net in networks.items()
+    }
     relevance = partial(attribution, model)
     occluded = {
         title: _always(augmentation)(inputs, targets, relevance, generator(0, "figure", 1))
@@ -45,9 +56,14 @@ def occlusion_figure(
     if data.inputs == "points":
         dropped = {title: (changed != inputs).any(-1) for title, changed in occluded.items()}
         return cloud_grid(inputs[..., :3], maps, dropped, names)
-    rows: list[tuple[str, Tensor]] = [("input", data.denormalise(inputs)), ("relevance", maps)]
+    rows: list[tuple[str, Tensor]] = [("input", data.denormalise(inputs)), *maps.items()]
     rows += [(title, data.denormalise(changed)) for title, changed in occluded.items()]
-    return _grid(rows, names)
+    figure = _grid(rows, names)
+    if regions is not None:
+        outlines = regions.masks([data.test.paths[item] for item in items.tolist()])
+        for axis, outline in zip(figure.axes[: 2 * len(names)], [*outlines, *outlines], strict=True):
+            _outline(axis, outline)
+    return figure
 
 
 def _always(augmentation: Any) -> Any:
@@ -62,46 +78,71 @@ def _grid(rows: list[tuple[str, Tensor]], titles: list[str]) -> Figure:
     figure = Figure(figsize=(1.1 * len(titles) + 1.2, 1.15 * len(rows) + 0.3), dpi=200, layout="constrained")
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for (label, images), line in zip(rows, axes, strict=True):
-        for image, axis in zip(images.detach().float().cpu(), line, strict=True):
+        for image, axis in zip(images.detach().float().cpu().numpy(), line, strict=True):
             if image.ndim == 2:
-                limit = image.abs().max().item() or 1.0
+                limit = abs(image).max() or 1.0
                 axis.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
             elif len(image) == 1:
                 axis.imshow(image[0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             else:
-                axis.imshow(image.clamp(0, 1).permute(1, 2, 0), interpolation="nearest")
+                axis.imshow(image.clip(0, 1).transpose(1, 2, 0), interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
-        line[0].set_ylabel(label.replace("_", "\n"), fontsize=7, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(
+            label.replace("_", "\n").replace(", ", ",\n"), fontsize=7, rotation=0, ha="right", va="center"
+        )
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=7)
     return figure
 
 
+def _outline(axis: Axes, region: Tensor) -> None:
+    """Draw the border of a region, bool (H, W), where it touches that of the image as well."""
+    rows, columns = (range(-1, side + 1) for side in region.shape)
+    axis.autoscale(False)
+    edges = axis.contour(
+        columns, rows, F.pad(region.float(), (1, 1, 1, 1)).numpy(), [0.5], colors="#F0E442", linewidths=0.8
+    )
+    edges.set_clip_on(False)
+
+
 def figure_of_run(folder: Path) -> Figure:
-    """Return the figure of a finished or running run, with the augmentations of the paper for comparison.
+    """Return the figure of a finished or running run, with the attribution that it was trained with.
 
     Raises:
         ReldropError: if the folder holds no run with a checkpoint.
     """
-    from omegaconf import OmegaConf
-
-    from reldrop import augmentation as known
     from reldrop.config import build
 
-    missing = [name for name in ("config.yaml", "last.pt") if not (folder / name).is_file()]
-    if missing:
-        raise ReldropError(f"{folder} is no run folder with a checkpoint ({', '.join(missing)} not found)")
-    cfg = OmegaConf.load(folder / "config.yaml")
-    data = build(cfg, "dataset")
-    model = build(cfg, "backbone", **data.model_options, weights=str(folder / "last.pt"), reset_head=False)
-    model.eval()
+    checkpoint = read_checkpoint(folder)
+    data = checkpoint.data()
+    model = checkpoint.network(**data.model_options)
+    return figure_of_checkpoint(checkpoint, data, model, build(checkpoint.cfg, "attribution"))
+
+
+def figure_of_checkpoint(
+    checkpoint: Checkpoint, data: Data, model: nn.Module, attribution: Attribution, regions: Regions | None = None
+) -> Figure:
+    """Return the figure of a network, with the augmentations of the paper, and relevance at the epochs that were kept.
+
+    Args:
+        checkpoint: where the network comes from; other checkpoints of its run lie beside it.
+        data: of the run.
+        model: the network, on the device of the data.
+        regions: of the test images, which are then outlined.
+    """
+    from reldrop import augmentation as known
+
+    device = next(model.parameters()).device
+    earlier = {
+        f"relevance, epoch {other.epoch}": other.network(**data.model_options).to(device) for other in kept(checkpoint)
+    }
     shown = {
         "images": (known.RandomErasing, known.RelDropBlock, known.RelDropPatch, known.RelDropPixel),
         "points": (known.RandomPointDropout, known.RelDropPoint),
     }[data.inputs]
     augmentations = {_in_words(augmentation.__name__): augmentation() for augmentation in shown}
-    return occlusion_figure(model, data, build(cfg, "attribution"), augmentations)
+    return occlusion_figure(model, data, attribution, augmentations, earlier=earlier, regions=regions)
 
 
 def _in_words(name: str) -> str:

@@ -4,7 +4,6 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,11 +21,16 @@ from reldrop.batch_norm import Together, average_statistics
 from reldrop.data import Data
 from reldrop.errors import ReldropError
 from reldrop.layout import channel_axis, positions
+from reldrop.robustness import Robustness, areas
 from reldrop.runs import Follower, Run
 from reldrop.seeding import derive_seed, generator
 from reldrop.shares import Part, Share
+from reldrop.totals import Stopwatch, Totals
+from reldrop.trainer import TrainerConfig
 
 logger = logging.getLogger("reldrop")
+
+QUICK = Robustness(steps=8, random_draws=1, blocks=(), regions=None)  # what of it is measured while training goes on
 
 
 class Augmentation(Protocol):
@@ -42,108 +46,6 @@ class Augmentation(Protocol):
         generator: torch.Generator | None = None,
         part: Part | None = None,
     ) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """Settings of the loop; see conf/trainer/default.yaml for what each means."""
-
-    epochs: int
-    max_steps: int | None
-    batch_size: int
-    eval_batch_size: int
-    train_eval_samples: int | None
-    precision: str
-    channels_last: bool
-    compile: bool
-    label_smoothing: float
-    clip_grad_norm: float | None
-    accelerator: str
-    sync_batchnorm: bool
-    eval_after_attribution: bool
-    checkpoint_every: int | None
-    progress: bool
-
-    def __post_init__(self) -> None:
-        positive = (
-            "epochs",
-            "max_steps",
-            "eval_batch_size",
-            "train_eval_samples",
-            "checkpoint_every",
-            "clip_grad_norm",
-        )
-        for key in positive:
-            value = getattr(self, key)
-            if value is not None and value <= 0:
-                raise ReldropError(f"trainer.{key} is {value}; it must be greater than 0")
-        if self.batch_size < 2:
-            raise ReldropError(
-                f"trainer.batch_size is {self.batch_size}; batch norm needs at least 2 samples to learn from"
-            )
-        if not 0 <= self.label_smoothing < 1:
-            raise ReldropError(f"trainer.label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
-
-
-@dataclass
-class Totals:
-    """Sums over the batches of an epoch so far, of all processes and in all of them, on the device.
-
-    They are part of the checkpoint, so that a resumed epoch ends alike.
-    """
-
-    samples: int = 0
-    loss: Tensor | float = 0.0
-    occluded: Tensor | float = 0.0  # sum over samples of the share of pixels or points that changed
-    conserved: list[Tensor] = field(default_factory=list)  # sum of relevance of each attributed sample
-    attributed: bool = False
-    seconds: float = 0.0
-    attribution_seconds: float = 0.0
-
-    def record(self) -> dict[str, float | None]:
-        """Return the figures of the epoch."""
-        conserved = torch.cat(self.conserved).median().item() if self.conserved else None
-        return {
-            "train_loss": float(self.loss) / self.samples,
-            "occluded_share": float(self.occluded) / self.samples,
-            "conservation": conserved,
-            "samples_per_second": self.samples / self.seconds,
-            "attribution_share": self.attribution_seconds / self.seconds,
-        }
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-
-class Stopwatch:
-    """Adds up the time of blocks of work: on the host's clock, or between events on a CUDA device, without waiting for it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._seconds = 0.0
-        self._events: list[tuple[Any, Any]] = []
-
-    def time(self, work: Callable[..., Tensor], *args: Any) -> Tensor:
-        """Return work(*args)."""
-        if not self._cuda:
-            start = time.perf_counter()
-            result = work(*args)
-            self._seconds += time.perf_counter() - start
-            return result
-        events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
-        events[0].record()
-        result = work(*args)
-        events[1].record()
-        self._events.append(events)
-        return result
-
-    def take(self) -> float:
-        """Return the seconds since the last call; waits for the device."""
-        if self._events:
-            self._events[-1][1].synchronize()
-        seconds = self._seconds + sum(start.elapsed_time(end) for start, end in self._events) / 1000
-        self._seconds, self._events = 0.0, []
-        return seconds
 
 
 class Loop:
@@ -204,7 +106,9 @@ class Loop:
             self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
             if not self.best or record[self.selection] > self.best[self.selection]:
                 self.best = record
-                self.run.save({"model": self._weights(), "epoch": self.epoch}, "best.pt")
+                self._keep("best.pt")
+            if self.config.keep_every and self.epoch % self.config.keep_every == 0:
+                self._keep(f"epoch{self.epoch:04}.pt")
             self.save()
 
     def _train_epoch(self) -> None:
@@ -347,6 +251,8 @@ class Loop:
             splits["validation"] = None
         for split, limit in splits.items():
             record.update(self._accuracy(split, limit))
+        if self.config.evaluate_occlusion_every and (self.epoch + 1) % self.config.evaluate_occlusion_every == 0:
+            record.update(self._occlusion())
         return record
 
     @torch.inference_mode()
@@ -370,6 +276,32 @@ class Loop:
             f"{split}_top1": (counts.trace() / counts.sum()).item(),
             f"{split}_top5": top5_share,
             f"{split}_class_mean": (counts.diag() / counts.sum(1))[present].mean().item(),
+        }
+
+    def _occlusion(self) -> dict[str, float]:
+        """Areas under the accuracy on test samples that are occluded in few steps, and how unevenly relevance lies."""
+        self.model.eval()
+        limit, size = min(self.config.occlusion_samples, len(self.data.test)), self.config.eval_batch_size
+        with self.fabric.autocast():
+            samples = QUICK.measure(
+                self.module,
+                self.data,
+                self.attribution,
+                None,
+                limit,
+                size,
+                self.model,
+                progress=False,
+                share=self.share,
+            )
+        if self._several:
+            everywhere: list[Any] = [None] * self.share.processes
+            dist.all_gather_object(everywhere, samples)
+            parts = [part for part in everywhere if part]  # a process may have had no batch
+            samples = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        return {
+            **{f"occlusion_{order}": area for order, area in areas(samples)["accuracy"].items()},
+            "relevance_gini": samples["spread/gini"].nanmean().item(),
         }
 
     def _progress(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -422,6 +354,9 @@ class Loop:
         self.scheduler.load_state_dict(state["scheduler"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         return True
+
+    def _keep(self, name: str) -> None:
+        self.run.save({"model": self._weights(), "epoch": self.epoch}, name)
 
     def _weights(self) -> dict[str, Tensor]:
         return self.module.state_dict()

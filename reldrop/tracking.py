@@ -99,7 +99,28 @@ def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, A
     return tracker
 
 
-def _init(tracking: Mapping[str, Any], run_id: str, *, folder: Path, config: dict[str, Any], name: str) -> Any:
+def mirror(tracking: Mapping[str, Any], folder: Path, summary: Mapping[str, float], images: Mapping[str, Path]) -> None:
+    """Add what was measured of a finished run to its W&B run, if it has one; whatever goes wrong becomes one warning.
+
+    Args:
+        tracking: that of the run's configuration.
+        folder: of the run.
+        summary: figures by name; they appear in the summary of the W&B run.
+        images: image files by name.
+    """
+    id_file = folder / "wandb_id"
+    if tracking.get("mode", "disabled") == "disabled" or not id_file.exists():
+        return
+    try:
+        run = _init(tracking, id_file.read_text().strip(), folder=folder, config=None, name=folder.name)
+        run.summary.update({f"evaluation/{key}": value for key, value in summary.items()})
+        run.log({f"evaluation/{key}": _image(path) for key, path in images.items()})
+        run.finish()
+    except Exception as error:
+        _warn(error)
+
+
+def _init(tracking: Mapping[str, Any], run_id: str, *, folder: Path, config: dict[str, Any] | None, name: str) -> Any:
     """Return a new W&B run of that id, or the earlier one to go on with."""
     import wandb
 

@@ -19,11 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from reldrop.config import build, check_inputs, check_keys, suggest
 from reldrop.data import Data
 from reldrop.errors import ReldropError
-from reldrop.loop import Loop, TrainerConfig
+from reldrop.loop import Loop
 from reldrop.processes import are_several, disconnect, launched, reports, start_fabric
 from reldrop.runs import Follower, Run
 from reldrop.seeding import derive_seed
 from reldrop.tracking import Tracker, start_tracking
+from reldrop.trainer import TrainerConfig
 
 logger = logging.getLogger("reldrop")
 

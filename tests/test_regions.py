@@ -433,7 +433,9 @@ def test_where_there_are_none(tmp_path: Path) -> None:
     assert find_regions("auto", str(tmp_path), images) is None
     digits = data.digits("digits", [0.3], [0.4])
     assert find_regions("auto", str(tmp_path), digits) is None
-    with pytest.raises(ReldropError, match=r"regions=boxes.csv needs image files, which the images of digits do not"):
+    with pytest.raises(
+        ReldropError, match=r"suite.regions=boxes.csv needs image files, which the images of digits do not"
+    ):
         find_regions("boxes.csv", str(tmp_path), digits)
 
 
@@ -469,7 +471,9 @@ def test_mistakes_in_tables_are_explained(tmp_path: Path, text: str, message: st
 def test_mistakes_in_other_sources_are_explained(tmp_path: Path) -> None:
     make_data(tmp_path, {"a/0.png": painted((24, 20))})
     images = folder_data(tmp_path)
-    with pytest.raises(ReldropError, match=rf"regions=none.csv not found: {tmp_path}/none.csv does not exist; name a"):
+    with pytest.raises(
+        ReldropError, match=rf"suite.regions=none.csv not found: {tmp_path}/none.csv does not exist; name a"
+    ):
         find_regions("none.csv", str(tmp_path), images)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ReldropError, match=r"empty has neither XML files of boxes nor PNG files of masks"):

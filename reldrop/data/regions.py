@@ -90,7 +90,9 @@ def find_regions(source: str | None, root: str, data: ImageData) -> Regions | No
     if source is None or (source == "auto" and paths is None):
         return None
     if paths is None:
-        raise ReldropError(f"regions={source} needs image files, which the images of {data.name} do not come from")
+        raise ReldropError(
+            f"suite.regions={source} needs image files, which the images of {data.name} do not come from"
+        )
     place = _beside(paths) if source == "auto" else _place(source, root)
     if place is None:
         return None
@@ -123,7 +125,7 @@ def _place(source: str, root: str) -> Path:
     (place,) = candidates(root, [str(Path(source).expanduser())])
     if not place.exists():
         raise ReldropError(
-            f"regions={source} not found: {place} does not exist; name a table of boxes or a folder of XML files or "
+            f"suite.regions={source} not found: {place} does not exist; name a table of boxes or a folder of XML files or "
             "masks, absolute or relative to data_dir"
         )
     return place

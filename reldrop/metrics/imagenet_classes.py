@@ -9,7 +9,6 @@ from functools import cache
 from importlib.resources import files
 
 import torch
-from timm.data import ImageNetInfo
 from torch import Tensor
 
 SETS = {"imagenet_a": "ImageNet-A", "imagenet_r": "ImageNet-R", "imagenet_o": "ImageNet-O"}  # of 200 classes each
@@ -18,6 +17,8 @@ SETS = {"imagenet_a": "ImageNet-A", "imagenet_r": "ImageNet-R", "imagenet_o": "I
 @cache
 def synsets() -> tuple[str, ...]:
     """Return the 1,000 WNIDs of ImageNet-1k in the order of a network's outputs, which is alphabetical."""
+    from timm.data import ImageNetInfo  # timm takes seconds to import
+
     return tuple(ImageNetInfo("imagenet-1k").label_names())
 
 
