@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -97,7 +98,9 @@ def one_device(accelerator: str, precision: str, group: str = "") -> Fabric:
 @contextmanager
 def _usable(accelerator: str, precision: str, group: str, several: str = "") -> Iterator[None]:
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The `srun` command is available")  # one process does without
+            yield
     except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
         raise ReldropError(
             f"{group}accelerator={accelerator}, {group}precision={precision} cannot be used here{several}: {error}"

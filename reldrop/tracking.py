@@ -117,7 +117,7 @@ def mirror(tracking: Mapping[str, Any], folder: Path, summary: Mapping[str, floa
         run.log({f"evaluation/{key}": _image(path) for key, path in images.items()})
         run.finish()
     except Exception as error:
-        _warn(error)
+        _warn(error, "the evaluation is in the run folder only")
 
 
 def _init(tracking: Mapping[str, Any], run_id: str, *, folder: Path, config: dict[str, Any] | None, name: str) -> Any:
@@ -158,10 +158,10 @@ def _image(image: Any) -> Any:
     return wandb.Image(PIL.Image.open(buffer))
 
 
-def _warn(error: Exception) -> None:
+def _warn(error: Exception, outcome: str = "the run goes on untracked") -> None:
     if isinstance(error, ImportError):
         advice = "install it with `pip install wandb`, or use tracking=disabled"
     else:
         advice = "check `wandb login` and the connection, or use tracking=offline"
     cause = " ".join(f"{type(error).__name__}: {error}".split())  # some of their messages have several lines
-    logger.warning("Weights & Biases failed (%s); the run goes on untracked: %s", cause, advice)
+    logger.warning("Weights & Biases failed (%s); %s: %s", cause, outcome, advice)

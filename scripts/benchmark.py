@@ -1,8 +1,9 @@
-"""Speed of training steps and of reading, as ratios: python scripts/benchmark.py [images | points | reading].
+"""Speed, as ratios: python scripts/benchmark.py [images | points | reading | flipping].
 
 images: a training step with each augmentation, as ratios to the plain step. points: likewise on point clouds, and the plain
 step of PointNet++ as it is usually written (yardstick). reading: a point cloud from its text file and from the file of
-prepared clouds; files are read several times, so that they come from the memory of the operating system.
+prepared clouds; files are read several times, so that they come from the memory of the operating system. flipping: the
+occlusion curve of images by the robustness suite, and by a plain loop over samples and steps.
 
 The arms take turns, so that a machine that slows down slows them all; each figure is the median over the rounds. The floor
 of RelDrop at p = 1 is what it cannot do without: the plain step, a forward pass in evaluation mode, and a plain gradient of
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import torch
 from benchmark_arms import image_arms, point_arms
+from benchmark_flipping import BATCHED, LOOP, flipping_arms
 from benchmark_reading import CACHED, CACHED_SINGLY, DATASETS, FROM_TEXT, reading_arms
 from tqdm import tqdm
 
@@ -31,6 +33,7 @@ SETTINGS = {
     "images": ("backbone", "size", "batch_size", "rounds"),
     "points": ("backbone", "points", "batch_size", "rounds"),
     "reading": ("dataset", "points", "batch_size", "rounds"),
+    "flipping": ("backbone", "size", "batch_size", "rounds", "samples", "loop_samples", "steps"),
 }
 POINT_BACKBONES = ("pointnet", "pointnet2_ssg", "pointnet2_msg")
 
@@ -79,6 +82,14 @@ def report_reading(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict
     return "\n".join(lines), figures
 
 
+def report_flipping(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict[str, float]]]:
+    """Return a Markdown table and its figures, as ratios to the batched curve."""
+    figures = with_ratios(seconds, BATCHED)
+    lines = [f"| an image | median ms | ratio to {BATCHED} |", "|---|---|---|"]
+    lines += [f"| {name} | {1000 * row['seconds']:.2f} | {row['ratio']:.3f} |" for name, row in figures.items()]
+    return "\n".join(lines), figures
+
+
 def with_ratios(rows: dict[str, list[float]], reference: str) -> dict[str, dict[str, float]]:
     """Return medians of seconds, and of ratios to the row `reference` within a round."""
     return {
@@ -119,9 +130,12 @@ def parse_options() -> argparse.Namespace:
         default=Path(os.environ.get("RELDROP_DATA", "data")),
         help="folder that holds the data set; $RELDROP_DATA, or data, by default",
     )
+    parser.add_argument("--samples", type=int, default=1000, help="images whose curve is measured in batches")
+    parser.add_argument("--loop-samples", type=int, default=50, help="those of them that the plain loop goes through")
+    parser.add_argument("--steps", type=int, default=32, help="of an occlusion curve")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
-    images = options.subject == "images"
+    images = options.subject in ("images", "flipping")
     options.batch_size = options.batch_size or (128 if images else 16)
     options.backbone = options.backbone or ("resnet18" if images else "pointnet2_ssg")
     if options.subject == "points" and options.backbone not in POINT_BACKBONES:
@@ -142,6 +156,11 @@ def main() -> None:
         passes = interleaved(arms, options.rounds, device)
         seconds = {name: [value / clouds[name] for value in values] for name, values in passes.items()}
         text, figures = report_reading(seconds)
+    elif options.subject == "flipping":
+        passes = interleaved(flipping_arms(options, device), options.rounds, device)
+        counts = {BATCHED: options.samples, LOOP: options.loop_samples}
+        seconds = {name: [value / counts[name] for value in values] for name, values in passes.items()}
+        text, figures = report_flipping(seconds)
     else:
         build = image_arms if options.subject == "images" else point_arms
         seconds = interleaved(build(options, device), options.rounds, device)

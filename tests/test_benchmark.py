@@ -10,11 +10,13 @@ import pytest
 import torch
 from conftest import randomise
 
-from reldrop.backbones import point_network
+from reldrop.attribution import GradientLRP
+from reldrop.backbones import point_network, resnet
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.append(str(SCRIPTS))
 
+from benchmark_flipping import batched_curve, looped_curve  # noqa: E402
 from yardstick_pointnet2 import copy_weights, yardstick  # noqa: E402
 
 
@@ -119,3 +121,23 @@ def test_the_yardstick_computes_our_network(name: str) -> None:
     torch.testing.assert_close(its(points.transpose(1, 2), start=0), expected, rtol=0, atol=1e-8)
     assert (expected[0] - expected[1]).abs().max() > 1e-3  # the logits say something about the clouds
     assert not torch.allclose(its(points.transpose(1, 2), start=1), expected, rtol=0, atol=1e-8)
+
+
+def test_both_ways_to_flip_pixels_agree() -> None:
+    torch.manual_seed(0)
+    model = randomise(resnet("resnet_tiny", num_classes=10, size=16)).eval()
+    inputs, targets = torch.randn(12, 3, 16, 16, dtype=torch.float64), torch.arange(12) % 10
+    batched = batched_curve(model, GradientLRP(), inputs, targets, steps=8, batch_size=5)
+    assert torch.equal(batched, looped_curve(model, GradientLRP(), inputs, targets, steps=8))
+
+
+@pytest.mark.slow
+def test_flipping(tmp_path: Path) -> None:
+    output = tmp_path / "figures.json"
+    options = (
+        "flipping --backbone resnet_tiny --size 16 --batch-size 4 --samples 8 --loop-samples 2 --steps 4 --rounds 1"
+    )
+    benchmark(options, "--device", "cpu", "--json", output)
+    content = json.loads(output.read_text())
+    assert content["figures"]["in batches"]["ratio"] == 1
+    assert content["machine"]["loop_samples"] == 2

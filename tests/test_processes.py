@@ -45,7 +45,7 @@ EQUAL = {
     "reldrop_block": [*VIT, "augmentation=reldrop_block", "trainer.clip_grad_norm=1.0"],
     "reldrop_pixel": [*VIT, "augmentation=reldrop_pixel"],
     "too_small_to_share": [*VIT, "dataset.subset=99"],  # a last batch of 3
-    "batch_norm": [*RESNET, "dataset.validation=0.2"],
+    "batch_norm": [*RESNET, "dataset.validation=0.2", "trainer.evaluate_occlusion_every=2"],
     "zennit": [*RESNET, "attribution=zennit", "trainer.max_steps=3"],
     "input_gradient": [*RESNET, "attribution=input_gradient", "trainer.max_steps=3"],
 }
@@ -62,7 +62,9 @@ def assert_close(one: Path, other: Path) -> None:
     for a, b in zip(metrics(one), metrics(other), strict=True):
         assert a.keys() == b.keys()
         for key, value in a.items():
-            assert b[key] is None if value is None else value == pytest.approx(b[key], rel=1e-3, abs=1e-4), key
+            # Rounding decides in which order pixels of nearly the same relevance are hidden.
+            tolerance = 0.02 if key.startswith("occlusion_") else 1e-4
+            assert b[key] is None if value is None else value == pytest.approx(b[key], rel=1e-3, abs=tolerance), key
     a, b = weights(one), weights(other)
     assert a.keys() == b.keys()
     for key in a:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from reldrop.errors import ReldropError
 from reldrop.runs import Run
-from reldrop.tracking import start_tracking
+from reldrop.tracking import mirror, start_tracking
 
 TRACKING = {"project": "reldrop", "entity": None, "group": "demo/none", "tags": ["a"], "job_type": "train"}
 
@@ -20,7 +20,7 @@ class FakeWandb:
 
     def __init__(self, fail_in=()):
         self.fail_in = fail_in
-        self.inits, self.logs, self.exits, self.steps = [], [], [], {}
+        self.inits, self.logs, self.exits, self.steps, self.summary = [], [], [], {}, {}
         self.Settings = SimpleNamespace
         self.Image = lambda image: ("image", image)
 
@@ -33,16 +33,17 @@ class FakeWandb:
         self.inits.append(options)
         run_id = options["id"]
 
-        def log(values, step):
+        def log(values, step=None):
             self._maybe_fail("log")
+            step = self.steps.get(run_id, -1) + 1 if step is None else step
             self.logs.append((step, values))
             self.steps[run_id] = max(step, self.steps.get(run_id, -1))
 
-        def finish(exit_code):
+        def finish(exit_code=0):
             self.exits.append(exit_code)
             self._maybe_fail("finish")
 
-        return SimpleNamespace(step=self.steps.get(run_id, -1) + 1, log=log, finish=finish)
+        return SimpleNamespace(step=self.steps.get(run_id, -1) + 1, log=log, finish=finish, summary=self.summary)
 
     def _maybe_fail(self, call):
         if call in self.fail_in:
@@ -258,3 +259,38 @@ def test_missing_login_for_real(open_run, real, caplog):
         tracker.finish()
     (warning,) = warnings(caplog)
     assert "wandb login" in warning.message
+
+
+# ---- evaluations of finished runs -----------------------------------------------------------------------------------------
+
+
+def test_evaluations_are_added_to_the_run(fake, open_run, tmp_path):
+    tracking = {**TRACKING, "mode": "online"}
+    with open_run() as run:
+        tracker = start(run, "online")
+        tracker.log({"epoch": 1, "loss": 1.0})
+        tracker.finish()
+    Figure().savefig(tmp_path / "curves.png")
+    mirror(tracking, run.folder, {"clean/top1": 0.5}, {"curves": tmp_path / "curves.png"})
+    assert fake.inits[1]["id"] == fake.inits[0]["id"]
+    assert fake.summary == {"evaluation/clean/top1": 0.5}
+    step, values = fake.logs[-1]
+    assert step == 2
+    assert values.keys() == {"evaluation/curves"}
+    assert fake.exits == [0, 0]
+
+
+def test_evaluations_of_untracked_runs_stay_in_the_folder(fake, open_run):
+    with open_run() as run:
+        pass
+    mirror({**TRACKING, "mode": "online"}, run.folder, {"clean/top1": 0.5}, {})
+    mirror({}, run.folder, {"clean/top1": 0.5}, {})
+    assert fake.inits == []
+
+
+def test_evaluations_survive_wandb(monkeypatch, open_run, caplog):
+    with open_run() as run:
+        (run.folder / "wandb_id").write_text("abc\n")
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fail_in=("init",)))
+    mirror({**TRACKING, "mode": "offline"}, run.folder, {"clean/top1": 0.5}, {})
+    assert "in the run folder only" in caplog.text
