@@ -112,17 +112,28 @@ def build(cfg: DictConfig, group: str, *args: Any, **options: Any) -> Any:
         raise
 
 
-def suggest(overrides: Sequence[str], config_path: str) -> str | None:
-    """Return a hint for the first override of a command line whose key does not exist, for Hydra's own message has none."""
-    groups = [*GROUPS, "trainer", "tracking"]
+def suggest(
+    overrides: Sequence[str],
+    config_path: str,
+    config_name: str = "train",
+    groups: Sequence[str] = (*GROUPS, "trainer", "tracking"),
+) -> str | None:
+    """Return a hint for the first override of a command line whose key does not exist, for Hydra's own message has none.
+
+    Args:
+        overrides: the words of the command line.
+        config_path: folder of the configurations.
+        config_name: which of them the command composes.
+        groups: those of it.
+    """
     chosen = [
         text for text in overrides if text.split("=")[0].lstrip("+") in (*groups, "experiment") and "," not in text
     ]
     with initialize_config_dir(config_path, version_base="1.3"):
         try:
-            composed = compose("train", chosen)  # the keys of what was chosen
+            composed = compose(config_name, chosen)  # the keys of what was chosen
         except HydraException:  # a choice may be what is wrong
-            composed = compose("train")
+            composed = compose(config_name)
     known = [*_dotted(composed), *groups]
     for override in overrides:
         key = override.split("=")[0]

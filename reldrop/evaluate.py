@@ -10,7 +10,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import build, check_group, refuse_unknown
+from reldrop.config import build, check_group, refuse_unknown, suggest
 from reldrop.errors import ReldropError
 from reldrop.processes import one_device
 from reldrop.runs import write_json_atomic
@@ -157,5 +157,15 @@ def main(cfg: DictConfig) -> None:
         sys.exit("interrupted; what was finished is written")
 
 
+def command() -> None:
+    """Run `main`, and help with misspelt settings."""
+    try:
+        main()
+    except SystemExit as stop:
+        groups = ("suite", "attribution")
+        hint = suggest(sys.argv[1:], CONFIG_PATH, "evaluate", groups) if stop.code == 1 else None
+        sys.exit(hint or stop.code)
+
+
 if __name__ == "__main__":
-    main()
+    command()

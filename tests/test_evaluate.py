@@ -319,7 +319,12 @@ def test_metrics_of_occlusion_while_training(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_mistakes_at_the_command_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "reldrop.evaluate", f"results_dir={tmp_path / 'results'}"]
-    for override, message in (("run=nowhere", "leads to no folder"), ("runn=nowhere", "runn")):
+    mistakes = (
+        ("run=nowhere", "leads to no folder"),
+        ("limits=3", "did you mean limit?"),
+        ("suit.steps=3", "did you mean suite.steps?"),
+    )
+    for override, message in mistakes:
         done = subprocess.run([*command, override], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 1
         assert message in done.stderr
