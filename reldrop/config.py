@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -13,6 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from reldrop.errors import ReldropError
 from reldrop.trainer import TrainerConfig
+
+_package = Path(__file__).parent
+CONFIG_PATH = str(_package / "conf" if (_package / "conf").is_dir() else _package.parent / "conf")
 
 TOP_LEVEL = [
     "name",

@@ -10,11 +10,10 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import build, check_group, refuse_unknown, suggest
+from reldrop.config import CONFIG_PATH, build, check_group, refuse_unknown, suggest
 from reldrop.errors import ReldropError
 from reldrop.processes import one_device
 from reldrop.runs import write_json_atomic
-from reldrop.train import CONFIG_PATH
 from reldrop.trained import UnreadableRun, find_runs
 
 logger = logging.getLogger("reldrop")

@@ -17,8 +17,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -53,6 +55,7 @@ NOT_IDENTITY = (
     "dataset.download",
     "dataset.cache_dir",
 )
+GLANCE = 0.2  # seconds, in which whoever only looks whether a run folder is held has let go of it
 PACKAGES = ("torch", "torchvision", "timm", "zennit", "hydra-core", "lightning-fabric", "numpy", "trimesh")
 
 
@@ -95,6 +98,39 @@ def run_folder(cfg: DictConfig) -> Path:
         if name is None or not re.fullmatch(r"\w[\w.+=-]*", str(name)):
             raise ReldropError(f"{key}={name!r} names a folder: use letters, digits and . _ + = - only")
     return Path(cfg.results_dir, "runs", *map(str, names.values()), f"seed{cfg.seed}-{run_hash(content)}")
+
+
+def outcome(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return last and best accuracies of the records of a run, and those of the epoch that the validation split selects."""
+    last = history[-1]
+    accuracies = [key for key in ("test_top1", "test_top5", "test_class_mean") if key in last]  # older runs lack some
+    best = {f"best_{key}": max(record[key] for record in history) for key in accuracies if key != "test_top5"}
+    selected = {}
+    if last.get("validation_top1") is not None:
+        selected = {"selected_test_top1": max(history, key=lambda record: record["validation_top1"])["test_top1"]}
+    return {
+        **{key: last[key] for key in accuracies},
+        **best,
+        **selected,
+        "generalisation_gap": last["train_top1"] - last["test_top1"],
+        "train_loss": last["train_loss"],
+        "epochs": last["epoch"],
+        "steps": last["step"],
+    }
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds a run folder, on this machine or, where the file system passes locks on, on another."""
+    try:
+        file = (folder / "lock").open()
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go of at once, see `_lock`
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager
@@ -342,7 +378,11 @@ def _lock(folder: Path) -> IO[str]:
     """Lock `folder` for this process until the returned file is closed; the system does so even if it is killed."""
     file = (folder / "lock").open("a+")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(GLANCE)  # it may only have been `is_held` that looked
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
         holder = file.read().strip() or "another process"
@@ -378,6 +418,7 @@ def _environment() -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
+        "overrides": _overrides(),
         "hostname": socket.gethostname(),
         "platform": platform.platform(),
         "processes": launched().processes,
@@ -386,6 +427,13 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _overrides() -> list[str] | None:
+    """Return the words that this run of a sweep was composed with: the command is that of the sweep, or of a launcher."""
+    if not HydraConfig.initialized():
+        return None
+    return OmegaConf.to_container(HydraConfig.get().overrides.task)  # type: ignore[return-value]
 
 
 def _version(package: str) -> str | None:

@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -16,20 +15,17 @@ from hydra.utils import get_object
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import build, check_inputs, check_keys, suggest
+from reldrop.config import CONFIG_PATH, build, check_inputs, check_keys, suggest
 from reldrop.data import Data
 from reldrop.errors import ReldropError
 from reldrop.loop import Loop
 from reldrop.processes import are_several, disconnect, launched, reports, start_fabric
-from reldrop.runs import Follower, Run
+from reldrop.runs import Follower, Run, outcome
 from reldrop.seeding import derive_seed
 from reldrop.tracking import Tracker, start_tracking
 from reldrop.trainer import TrainerConfig
 
 logger = logging.getLogger("reldrop")
-
-_package = Path(__file__).parent
-CONFIG_PATH = str(_package / "conf" if (_package / "conf").is_dir() else _package.parent / "conf")
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -62,7 +58,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         try:
             loop.train(lambda record: _report(record, config, tracker, data.item))
             if first:
-                summary = summarise(run, loop, data)
+                summary = summarise(run, data)
                 if cfg.tracking.mode != "disabled":
                     tracker.log_image("examples", _examples(loop), loop.epoch)
                 run.finish(summary)
@@ -102,22 +98,10 @@ def check_parts(cfg: DictConfig) -> None:
     build(cfg, "scheduler", optimizer, epochs=1, steps_per_epoch=1)
 
 
-def summarise(run: Run, loop: Loop, data: Data) -> dict[str, Any]:
+def summarise(run: Run, data: Data) -> dict[str, Any]:
     """Return last and best accuracies, side by side, and what they were measured on."""
-    history = run.history()
-    last = history[-1]
-    best = {f"best_{key}": max(record[key] for record in history) for key in ("test_top1", "test_class_mean")}
-    selected = {"selected_test_top1": loop.best["test_top1"]} if data.validation is not None else {}
     return {
-        "test_top1": last["test_top1"],
-        "test_top5": last["test_top5"],
-        "test_class_mean": last["test_class_mean"],
-        **best,
-        **selected,
-        "generalisation_gap": last["train_top1"] - last["test_top1"],
-        "train_loss": last["train_loss"],
-        "epochs": last["epoch"],
-        "steps": last["step"],
+        **outcome(run.history()),
         "dataset": data.name,
         "source": data.source,
         "train_samples": len(data.train),

@@ -1,0 +1,161 @@
+"""Cells of a table: runs that are alike but for the seed, what they reached, and how they compare with other arms."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reldrop.errors import ReldropError
+from reldrop.reporting.records import Record, as_text
+from reldrop.reporting.scores import Score
+from reldrop.runs import run_hash
+from reldrop.statistics import Comparison, Summary, compare, summarise
+
+# What each arm is compared with, the first that there is.
+BASELINES = {"none": ("none",), "random occlusion": ("random_erasing", "random_point_dropout")}
+# Settings in which arms may differ and yet be compared: an arm without relevance does nothing with these.
+OF_ARM = ("augmentation.", "attribution.", "trainer.eval_after_attribution")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The runs of one setting, by seed."""
+
+    runs: dict[int, Record]
+
+    @property
+    def example(self) -> Record:
+        """One of the runs."""
+        return next(iter(self.runs.values()))
+
+    @property
+    def family(self) -> str:
+        """A hash of all settings but those in which compared arms may differ."""
+        return run_hash({key: value for key, value in self.example.settings.items() if not key.startswith(OF_ARM)})
+
+    def values(self, score: Score) -> dict[int, float]:
+        """Return the figure of each seed whose run has it."""
+        return {seed: run.figures[score.key] for seed, run in self.runs.items() if score.key in run.figures}
+
+
+@dataclass
+class Cell:
+    """One score of one arm, in its row.
+
+    Attributes:
+        augmentation: of the arm, whether or not it has runs.
+        arm: its runs; None if there are none.
+        summary: None if no run has the score.
+        comparisons: name of a baseline -> paired difference to it.
+        is_best: whether it is better than each other arm beside it, as far as the seeds support that.
+        command: what would add the seeds that are missing here; None if none are, or no run says how it was started.
+        published: the value of a reference file, as it is shown.
+    """
+
+    score: Score
+    augmentation: str
+    arm: Arm | None
+    summary: Summary | None = None
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    is_best: bool = False
+    command: str | None = None
+    published: float | None = None
+
+    def __post_init__(self) -> None:
+        values = self.arm.values(self.score) if self.arm else {}
+        if values:
+            _refuse_unlike_measurements(self.arm, self.score)
+            self.summary = summarise(list(values.values()))
+
+
+def arm_of(records: Iterable[Record], cell: str) -> Arm:
+    """Return runs as one arm.
+
+    Args:
+        cell: where they meet, for messages.
+
+    Raises:
+        ReldropError: if they differ in more than the seed, or two have the same seed and other figures.
+    """
+    records = list(records)
+    refuse_unlike(records, [record.settings for record in records], f"the runs of {cell} differ in more than the seed")
+    runs: dict[int, Record] = {}
+    for record in sorted(records, key=lambda record: record.seed):
+        other = runs.setdefault(record.seed, record)
+        if other.figures != record.figures:
+            raise ReldropError(
+                f"{cell} has two runs of seed {record.seed}, {other.run} and {record.run}; leave one out, e.g. with "
+                f"where=run!={record.run}"
+            )
+    return Arm(runs)
+
+
+def arms_by_setting(records: Iterable[Record]) -> list[Arm]:
+    """Return an arm for each setting there is."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.setting, []).append(record)
+    return [arm_of(group, f"setting {setting}") for setting, group in groups.items()]
+
+
+def refuse_unlike(records: Sequence[Record], contents: Sequence[dict[str, Any]], what: str) -> None:
+    """Refuse contents (of these records) that are not all equal.
+
+    Raises:
+        ReldropError: naming the keys and their values.
+    """
+    keys = dict.fromkeys(key for content in contents for key in content)
+    differing = {}
+    for key in keys:
+        values = dict.fromkeys(as_text(content[key]) if key in content else "not set" for content in contents)
+        if len(values) > 1:
+            differing[key] = " or ".join(values)
+    if not differing:
+        return
+    shown = [f"{key} ({values})" for key, values in list(differing.items())[:4]]
+    more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
+    settings = ",".join(dict.fromkeys(record.setting for record in records))
+    raise ReldropError(
+        f"{what}: {', '.join(shown)}{more}; separate them with where=KEY=VALUE, or where=setting=HASH (here {settings})"
+    )
+
+
+def compare_all(cells: Sequence[Cell], confidence: float) -> None:
+    """Fill in, for cells of one score whose arms may be compared, the differences to the baselines and which is best."""
+    present = [cell for cell in cells if cell.summary is not None]
+    for place, (name, augmentations) in enumerate(BASELINES.items()):
+        earlier = [own for names in list(BASELINES.values())[: place + 1] for own in names]
+        for cell in (cell for cell in present if cell.augmentation not in earlier):
+            baseline = _baseline(cell, [other for other in present if other.augmentation in augmentations])
+            comparison = baseline and _compare(cell, baseline, confidence)
+            if comparison is not None:
+                cell.comparisons[name] = comparison
+    if len(present) > 1:
+        best = max(present, key=lambda cell: cell.score.sign * cell.summary.mean)
+        others = [_compare(best, other, confidence) for other in present if other is not best]
+        best.is_best = all(
+            other is not None and other.supported and best.score.sign * other.difference > 0 for other in others
+        )
+
+
+def _baseline(cell: Cell, candidates: Sequence[Cell]) -> Cell | None:
+    """The one candidate, or the one of several with the same settings of attribution."""
+    if len(candidates) > 1:
+        own = _attribution(cell)
+        candidates = [candidate for candidate in candidates if _attribution(candidate) == own]
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _attribution(cell: Cell) -> dict[str, Any]:
+    settings = cell.arm.example.settings
+    return {key: value for key, value in settings.items() if key.startswith(OF_ARM) and not key.startswith(OF_ARM[0])}
+
+
+def _compare(cell: Cell, other: Cell, confidence: float) -> Comparison | None:
+    return compare(cell.arm.values(cell.score), other.arm.values(other.score), confidence)
+
+
+def _refuse_unlike_measurements(arm: Arm, score: Score) -> None:
+    files = ("summary.", f"{score.file}.")
+    runs = [run for run in arm.runs.values() if score.key in run.figures]
+    conditions = [{key: value for key, value in run.conditions.items() if key.startswith(files)} for run in runs]
+    refuse_unlike(runs, conditions, f"{score.key} of setting {arm.example.setting} was not measured alike")

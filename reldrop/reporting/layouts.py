@@ -1,0 +1,245 @@
+"""Layouts of tables: a row for each setting, for the values in which settings differ, or the paper's."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reldrop.errors import ReldropError
+from reldrop.reporting.cells import BASELINES, OF_ARM, Arm, Cell, arm_of, arms_by_setting, compare_all, refuse_unlike
+from reldrop.reporting.commands import command_like
+from reldrop.reporting.records import Record, as_text
+from reldrop.reporting.scores import ZERO_SHOT, Score
+
+PAPER = {
+    "table1": ("Images", "random_erasing", "reldrop_block", ("test_top1",)),
+    "table2": ("Point clouds", "random_point_dropout", "reldrop_point", ("test_top1", "test_class_mean")),
+}
+# The paper's order; what is not in it comes last.
+DATASETS = ("cifar10", "cifar100", "imagenet", "modelnet40", "shapenet")
+AUGMENTATIONS = ("none", "random_erasing", "random_point_dropout", "reldrop_block")
+
+
+@dataclass
+class Row:
+    """A row: its labels, its cells, and the run that says what data set and backbone it is about."""
+
+    labels: list[str]
+    cells: list[Cell]
+    example: Record
+
+
+@dataclass
+class Table:
+    """A table, before it has a format.
+
+    Attributes:
+        name: what it is, in a few words.
+        labels: titles of the labels of a row.
+        columns: titles of the cells of a row.
+        differences: columns whose differences to a baseline are shown as well: place of the column, name of the baseline.
+        notes: lines to go below.
+    """
+
+    name: str
+    labels: list[str]
+    columns: list[str]
+    differences: list[tuple[int, str]]
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [cell for row in self.rows for cell in row.cells]
+
+
+def table_of_settings(records: Sequence[Record], scores: Sequence[Score], confidence: float) -> Table:
+    """Return a table with a row for each setting, and for the baselines that have no runs."""
+    labels = ["experiment", "dataset", "backbone", "augmentation", "setting", "steps", "seeds"]
+
+    def describe(record: Record, arm: Arm | None) -> list[str]:
+        steps = {as_text(run.figures["steps"]) for run in arm.runs.values() if "steps" in run.figures} if arm else ()
+        return [record.setting if arm else "-", "/".join(sorted(steps)) or "-"]
+
+    def line(record: Record, augmentation: str, arm: Arm | None) -> list[str]:
+        counted = str(len(arm.runs) if arm else 0)
+        return [record.experiment, record.dataset, record.backbone, augmentation, *describe(record, arm), counted]
+
+    return _by_setting("runs", records, scores, confidence, labels, line, complete=True)
+
+
+def ablation_table(records: Sequence[Record], scores: Sequence[Score], confidence: float) -> Table:
+    """Return a table with a row for each setting, named by the values in which they differ."""
+    keys = _differing_keys(records)
+
+    def line(record: Record, augmentation: str, arm: Arm | None) -> list[str]:
+        shown = [_value(record, key) for key in keys]
+        return [*shown, str(len(arm.runs) if arm else 0)]
+
+    labels = [re.sub(r"\.(name|_target_)$", "", "experiment" if key == "name" else key) for key in keys]
+    return _by_setting("ablation", records, scores, confidence, [*labels, "seeds"], line, complete=False)
+
+
+def paper_table(
+    name: str,
+    records: Sequence[Record],
+    scores: Sequence[Score] | None,
+    confidence: float,
+    reldrop: Sequence[str] = (),
+) -> Table:
+    """Return the paper's table 1 or 2: a row for each data set, backbone and score, a column for each arm.
+
+    Args:
+        scores: null for the paper's: test accuracy, and for ImageNet the zero-shot sets; instance and class mean accuracy.
+        reldrop: the augmentations in the columns of RelDrop; the first of the paper if there is none.
+
+    Raises:
+        ReldropError: if runs that meet in a cell or a row differ in more than they may, or there are none.
+    """
+    title, random, default, own = PAPER[name]
+    arms = ["none", random, *(reldrop or [default])]
+    on_points = name == "table2"
+    chosen = [record for record in records if record.on_points == on_points and record.augmentation in arms]
+    if not chosen:
+        there = ", ".join(sorted({f"{record.dataset} {record.augmentation}" for record in records}))
+        raise ReldropError(
+            f"paper={name} shows {' / '.join(arms)} on {title.lower()}, of which there are no finished runs (there are {there})"
+        )
+    rows = []
+    for label, members in _grouped(chosen, _cell_of_paper).items():
+        found = _arms_of_row(members, arms, f"{label[0]} {label[1]}")
+        shown = scores or [Score(key) for key in own]
+        if scores is None and not on_points and _is_on_imagenet(members):
+            shown = [*shown, *map(Score, ZERO_SHOT)]
+        for score in shown:
+            cells = [Cell(score, arm, found.get(arm)) for arm in arms]
+            compare_all(cells, confidence)
+            rows.append(Row([*label, score.title], cells, members[0]))
+        _fill_commands([row for row in rows if row.labels[:2] == list(label)], list(found.values()))
+    differences = [(place, baseline) for place in range(2, len(arms)) for baseline in BASELINES]
+    others = sorted({record.augmentation for record in records if record.on_points == on_points} - set(arms))
+    notes = [f"Experiments: {', '.join(sorted({record.experiment for record in chosen}))}."]
+    if others:
+        notes.append(f"Not shown: {', '.join(others)} (reldrop=NAME gives one a column).")
+    return Table(f"{name}: {title.lower()}", ["dataset", "backbone", "score"], arms, differences, rows, notes)
+
+
+def _by_setting(
+    name: str,
+    records: Sequence[Record],
+    scores: Sequence[Score],
+    confidence: float,
+    labels: list[str],
+    line: Callable[[Record, str, Arm | None], list[str]],
+    complete: bool,
+) -> Table:
+    """Return a table with a row for each setting; complete: and for each baseline without runs."""
+    rows = []
+    for arms in _grouped(arms_by_setting(records), lambda arm: arm.family).values():
+        present: list[tuple[str, Arm | None]] = [(arm.example.augmentation, arm) for arm in arms]
+        missing = _missing_baselines(arms[0].example, [name for name, _ in present]) if complete else []
+        family = []
+        for augmentation, arm in [*present, *((name, None) for name in missing)]:
+            example = arm.example if arm else arms[0].example
+            cells = [Cell(score, augmentation, arm) for score in scores]
+            family.append(Row(line(example, augmentation, arm), cells, example))
+        for column in zip(*(row.cells for row in family), strict=True):
+            compare_all(column, confidence)
+        _fill_commands(family, arms)
+        rows += sorted(family, key=lambda row: (_place(AUGMENTATIONS, row.cells[0].augmentation), _natural(row.labels)))
+    rows.sort(key=lambda row: (row.example.experiment, *_order(row.example)))  # stable: families stay together
+    differences = [(0, baseline) for baseline in BASELINES if any(baseline in row.cells[0].comparisons for row in rows)]
+    return Table(name, labels, [score.title for score in scores], differences, rows)
+
+
+def _missing_baselines(record: Record, present: Sequence[str]) -> list[str]:
+    random = PAPER["table2" if record.on_points else "table1"][1]
+    return [name for name in ("none", random) if name not in present]
+
+
+def _fill_commands(rows: Sequence[Row], arms: Sequence[Arm]) -> None:
+    """Say in each cell that lacks seeds, of all that its row's arms have, what would add them."""
+    seeds = {seed for arm in arms for seed in arm.runs}
+    for cell in (cell for row in rows for cell in row.cells):
+        lacking = seeds - (cell.arm.runs.keys() if cell.arm else set())
+        if lacking:
+            like = cell.arm or min(arms, key=lambda arm: _place(AUGMENTATIONS, arm.example.augmentation))
+            cell.command = command_like(like.example, lacking, cell.augmentation)
+        elif cell.score.file != "summary":
+            folders = [run.run for run in cell.arm.runs.values() if cell.score.key not in run.figures]
+            cell.command = _evaluation(folders, cell.score.file)
+
+
+def _evaluation(folders: Sequence[str], suite: str) -> str | None:
+    if not folders or "://" in folders[0]:
+        return None
+    if len(folders) == 1:
+        return f"python -m reldrop.evaluate run={folders[0]} suite={suite}"
+    return f"for run in {' '.join(folders)}; do python -m reldrop.evaluate run=$run suite={suite}; done"
+
+
+def _arms_of_row(members: Sequence[Record], arms: Sequence[str], where: str) -> dict[str, Arm]:
+    """Return the arms that have runs, refusing what cannot stand side by side."""
+    found = {}
+    for name in arms:
+        if runs := [record for record in members if record.augmentation == name]:
+            found[name] = arm_of(runs, f"{where} {name}")
+    examples = [arm.example for arm in found.values()]
+    settings = [{key: value for key, value in run.settings.items() if not key.startswith(OF_ARM)} for run in examples]
+    refuse_unlike(examples, settings, f"the arms of {where} differ in more than the augmentation")
+    return found
+
+
+def _cell_of_paper(record: Record) -> tuple[str, str]:
+    return record.dataset + (" (smoke)" if record.is_smoke else ""), record.backbone
+
+
+def _is_on_imagenet(members: Sequence[Record]) -> bool:
+    return members[0].dataset == "imagenet" or any(key in run.figures for run in members for key in ZERO_SHOT)
+
+
+def _differing_keys(records: Sequence[Record]) -> list[str]:
+    """Return the settings that tell the runs apart.
+
+    What differs only because another augmentation, attribution, data set, ... has other settings is told by its name.
+    """
+    keys = dict.fromkeys(key for record in records for key in record.settings)
+    chosen = []
+    for key in keys:
+        group, _, leaf = key.rpartition(".")
+        fixed = {"name": (), "_target_": ("name",)}.get(leaf, ("name", "_target_"))
+        alike: dict[Any, set[str]] = {}
+        for settings in (record.settings for record in records):
+            kind = tuple(as_text(settings.get(f"{group}.{name}")) for name in fixed) if group else ()
+            alike.setdefault(kind, set()).add(as_text(settings.get(key)))
+        if any(len(values) > 1 for values in alike.values()):
+            chosen.append(key)
+    named = [key for key in chosen if key == "name" or key.endswith((".name", "._target_"))]
+    return [*named, *(key for key in chosen if key not in named)] or ["augmentation.name"]
+
+
+def _value(record: Record, key: str) -> str:
+    text = as_text(record.settings[key]) if key in record.settings else "-"
+    return text.rpartition(".")[2] if key.endswith("_target_") else text  # of a class or function, its name
+
+
+def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
+    """Return items by what `key` gives for them, data sets and backbones in the order of the paper."""
+    groups: dict[Any, list[Any]] = {}
+    for item in sorted(items, key=lambda item: _order(getattr(item, "example", item))):
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def _order(record: Record) -> tuple[Any, ...]:
+    return _place(DATASETS, record.dataset), record.is_smoke, _natural([record.dataset, record.backbone])
+
+
+def _place(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def _natural(texts: Sequence[str]) -> list[tuple[int, float, str]]:
+    """A key by which resnet18 comes before resnet101, and 0.02 before 0.1."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", " ".join(texts))
+    return [(0, float(part), "") if part[:1].isdigit() else (1, 0.0, part) for part in parts]

@@ -1,0 +1,237 @@
+"""Finished runs as tables see them: settings, seed and figures, wherever they are read from."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from reldrop.errors import ReldropError, first_line
+from reldrop.runs import identity, run_hash
+
+SAMPLES = ("dataset", "source", "train_samples", "test_samples")  # of summary.json: what was learned from and tested on
+OWN = ("subject", "run", "time")  # of evaluation files: what differs from run to run anyway
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run.
+
+    Attributes:
+        run: its folder, or its address at W&B.
+        seed: its seed.
+        settings: its identity without the seed, dotted key -> value; see `reldrop.runs.identity`.
+        figures: what it reached, dotted key -> number; accuracies and other shares in [0, 1].
+        conditions: what the figures were measured on and how, e.g. summary.source or zero_shot.limit.
+        starts: of each start, time, commit, dirty flag and command or overrides, as far as they are known.
+    """
+
+    run: str
+    seed: int
+    settings: dict[str, Any]
+    figures: dict[str, float]
+    conditions: dict[str, Any] = field(default_factory=dict)
+    starts: Sequence[dict[str, Any]] = ()
+
+    @classmethod
+    def of(cls, run: str, config: dict[str, Any], **content: Any) -> "Record":
+        """Return the record of a run with this resolved configuration.
+
+        Raises:
+            ReldropError: if the configuration is none of a run.
+        """
+        settings = dict(_flat(identity(OmegaConf.create(_portable(config)))))
+        if lacking := [key for key in ("name", "seed", *NAMES) if key not in settings]:
+            raise ReldropError(f"its configuration lacks {', '.join(lacking)}")
+        return cls(run, settings.pop("seed"), settings, **content)
+
+    @cached_property
+    def setting(self) -> str:
+        """A hash of all settings but the seed."""
+        return run_hash(self.settings)
+
+    @property
+    def config_hash(self) -> str:
+        """A hash of the settings with the seed."""
+        return run_hash({**self.settings, "seed": self.seed})
+
+    @property
+    def experiment(self) -> str:
+        return self.settings["name"]
+
+    @property
+    def dataset(self) -> str:
+        return self.settings["dataset.name"]
+
+    @property
+    def backbone(self) -> str:
+        return self.settings["backbone.name"]
+
+    @property
+    def augmentation(self) -> str:
+        return self.settings["augmentation.name"]
+
+    @property
+    def on_points(self) -> bool:
+        return "dataset.points" in self.settings
+
+    @property
+    def is_smoke(self) -> bool:
+        """Whether the run only shows that it can be run (scale=smoke); its experiment's name says so."""
+        return "smoke" in self.experiment.split("_")
+
+    @cached_property
+    def selectable(self) -> dict[str, str]:
+        """What `select` goes by, as text."""
+        own = {"seed": self.seed, "setting": self.setting, "run": self.run}
+        return {key: as_text(value) for key, value in {**self.settings, **self.conditions, **own}.items()}
+
+    def matches(self, key: str, patterns: Iterable[str]) -> bool:
+        """Whether the value of a key is one of these, or like one with * and ?."""
+        text = self.selectable[key]
+        return any(text == pattern or fnmatchcase(text, pattern) for pattern in patterns)
+
+
+NAMES = ("dataset.name", "backbone.name", "augmentation.name")
+
+
+def read_runs(results: Path) -> tuple[list[Record], list[str]]:
+    """Return the finished runs under `results`, and a line on each that is left out because it cannot be read.
+
+    Runs that are not finished are named in one more line.
+    """
+    records, remarks, unfinished = [], [], []
+    for folder in run_folders(results):
+        if not (folder / "summary.json").exists():
+            unfinished.append(str(folder))
+            continue
+        try:
+            records.append(_read(folder))
+        except (ReldropError, OmegaConfBaseException, OSError, ValueError, TypeError) as error:
+            remarks.append(f"{folder} is left out: {first_line(error)}")
+    if unfinished:
+        more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
+        remarks.append(
+            f"not finished and left out: {', '.join(unfinished[:3])}{more} (see python -m reldrop.tables status)"
+        )
+    return records, remarks
+
+
+def run_folders(results: Path) -> list[Path]:
+    """Return the folders of runs under `results`, finished or not."""
+    return sorted(folder for folder in (results / "runs").glob("*/*/seed*") if folder.is_dir())
+
+
+def read_json(file: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        ReldropError: naming the file, if it is damaged.
+    """
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ReldropError(f"{file.name} is damaged ({first_line(error)})") from error
+
+
+def select(records: Sequence[Record], where: Sequence[str]) -> list[Record]:
+    """Return the records that agree with each KEY=VALUE or KEY!=VALUE.
+
+    Keys are settings, conditions, `seed`, `setting` and `run`; VALUE may be several with commas between, and have * and
+    ?. Records without the key stay: the arm `none` has no augmentation.k.
+
+    Raises:
+        ReldropError: for a word that is no KEY=VALUE, a key of no run, or a value that leaves none.
+    """
+    known = set().union(*(record.selectable for record in records))
+    for word in where:
+        if (parts := re.fullmatch(r"([^=!]+)(!?)=(.*)", word)) is None:
+            raise ReldropError(f"where={word} is not of the form where=KEY=VALUE or where=KEY!=VALUE")
+        key, negated, value = parts.groups()
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ", e.g. name, dataset.name or augmentation.k"
+            raise ReldropError(f"where={word}: no run has a setting {key}{hint}")
+        patterns = re.split(r",(?![^\[]*\])", value)  # commas between brackets are part of a list
+        kept = [
+            record
+            for record in records
+            if key not in record.selectable or record.matches(key, patterns) != bool(negated)
+        ]
+        if not kept:
+            values = sorted({record.selectable[key] for record in records})
+            raise ReldropError(f"where={word} leaves no run; there are {', '.join(values)}")
+        records = kept
+    return list(records)
+
+
+def as_text(value: Any) -> str:
+    """Return a setting as the command line has it."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def _read(folder: Path) -> Record:
+    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    environment = folder / "environment.json"
+    starts = read_json(environment)["starts"] if environment.exists() else []
+    summary = read_json(folder / "summary.json")
+    figures = dict(_numbers(summary))
+    conditions = {f"summary.{key}": summary[key] for key in SAMPLES if key in summary}
+    for file in sorted(folder.glob("*.json")):
+        if file.name not in ("summary.json", "environment.json"):
+            content = read_json(file)
+            if isinstance(content, dict):
+                figures |= _numbers(content, f"{file.stem}.")
+                conditions |= {
+                    f"{file.stem}.{key}": value for key, value in content.items() if _is_condition(key, value)
+                }
+    return Record.of(
+        str(folder), config, figures=figures, conditions=conditions, starts=[_start(start) for start in starts]
+    )
+
+
+def _is_condition(key: str, value: Any) -> bool:
+    return key not in OWN and (value is None or isinstance(value, str | bool | int))
+
+
+def _start(start: dict[str, Any]) -> dict[str, Any]:
+    known = {key: start[key] for key in ("time", "command", "overrides") if start.get(key) is not None}
+    return {**known, **(start.get("git") or {"commit": None, "dirty": None})}
+
+
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a resolved configuration with paths relative to data_dir, as `identity` has them: alike on all machines."""
+    base = str(config.get("data_dir") or "")
+
+    def relative(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: relative(item) for key, item in value.items()}
+        inside = isinstance(value, str) and base and (value == base or value.startswith(f"{base}/"))
+        return value[len(base) :] if inside else value
+
+    return {key: value if key == "data_dir" else relative(value) for key, value in config.items()}
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers in nested dictionaries and lists, with dotted keys."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        if isinstance(item, dict | list):
+            yield from _numbers(item, f"{prefix}{key}.")
+        elif isinstance(item, int | float) and not isinstance(item, bool):
+            yield f"{prefix}{key}", item

@@ -1,0 +1,77 @@
+"""How far the runs of a results folder are, from what lies in it."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from reldrop.errors import ReldropError, first_line
+from reldrop.reporting.formats import aligned
+from reldrop.reporting.records import run_folders
+from reldrop.runs import is_held
+
+STATES = ("finished", "running", "interrupted", "failed", "unreadable")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands.
+
+    Attributes:
+        state: finished (it has its summary), running (a process holds its folder), failed (its last start ended in an
+            error), interrupted (none of these: the same command goes on), or unreadable.
+        progress: finished epochs of all, or steps where those are limited.
+        remark: the error, if there was one.
+    """
+
+    folder: Path
+    state: str
+    progress: str = ""
+    remark: str = ""
+
+
+def status_of(folder: Path) -> Status:
+    """Return where the run of a folder stands."""
+    try:
+        state = _state(folder)
+        failed = (folder / "FAILED").read_text().strip().splitlines() if state == "failed" else []
+        return Status(folder, state, _progress(folder), failed[-1] if failed else "")
+    except (OSError, ValueError, KeyError, TypeError, OmegaConfBaseException) as error:
+        return Status(folder, "unreadable", remark=first_line(error))
+
+
+def status_table(results: Path) -> str:
+    """Return a line for each run under `results`, and how many there are of each state.
+
+    Raises:
+        ReldropError: if there are no runs.
+    """
+    runs = [status_of(folder) for folder in run_folders(results)]
+    if not runs:
+        raise ReldropError(f"no runs under {results / 'runs'}; start one with python -m reldrop.train")
+    lines = [["experiment", "augmentation", "run", "state", "progress", ""]]
+    lines += [[*run.folder.parts[-3:], run.state, run.progress, run.remark] for run in runs]
+    counts = Counter(run.state for run in runs)
+    counted = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    return "\n".join([*aligned(lines), "", f"{len(runs)} runs: {counted}"]) + "\n"
+
+
+def _state(folder: Path) -> str:
+    if (folder / "summary.json").exists():
+        return "finished"
+    if is_held(folder):
+        return "running"
+    return "failed" if (folder / "FAILED").exists() else "interrupted"
+
+
+def _progress(folder: Path) -> str:
+    metrics = folder / "metrics.jsonl"
+    whole = metrics.read_bytes().split(b"\n")[:-1] if metrics.exists() else []  # a last line may be cut off
+    last = json.loads(whole[-1]) if whole else {"epoch": 0, "step": 0}
+    trainer = OmegaConf.load(folder / "config.yaml").trainer
+    if (limit := trainer.get("max_steps")) is not None:
+        return f"step {last['step']} of {limit}"
+    return f"epoch {last['epoch']} of {trainer.epochs}"

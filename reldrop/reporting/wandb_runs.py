@@ -1,0 +1,62 @@
+"""Runs of a Weights & Biases project as records, the same as from their folders."""
+
+import shlex
+from typing import Any
+
+from reldrop.errors import ReldropError, first_line
+from reldrop.reporting.records import Record
+from reldrop.runs import outcome
+
+
+def read_wandb(project: str) -> tuple[list[Record], list[str]]:
+    """Return the finished runs of ENTITY/PROJECT through W&B's public API, and a line on each that is left out.
+
+    Figures are computed from the history, as a run's summary is, and not taken from W&B's summary of last values.
+
+    Raises:
+        ReldropError: if W&B is not installed, there is no login, or the project cannot be read.
+    """
+    if project.count("/") != 1 or not all(project.split("/")):
+        raise ReldropError(f"source=wandb:{project} must be source=wandb:ENTITY/PROJECT")
+    try:
+        import wandb
+    except ImportError:
+        raise ReldropError(f"source=wandb:{project} needs W&B: pip install wandb") from None
+    records, remarks = [], []
+    try:
+        runs = list(wandb.Api().runs(project))
+    except Exception as error:  # no login, no connection, no such project: each release has types of its own
+        raise ReldropError(
+            f"source=wandb:{project} cannot be read ({first_line(error)}); check `wandb login`, the connection and the names"
+        ) from error
+    for run in runs:
+        try:
+            record = _record(run)
+        except Exception as error:  # one run of a project that others write to as well
+            remarks.append(f"{run.url} is left out: {first_line(error)}")
+            continue
+        if record is None:
+            remarks.append(f"{run.url} is not finished and left out")
+        else:
+            records.append(record)
+    return records, remarks
+
+
+def _record(run: Any) -> Record | None:
+    """Return the record of a run of W&B; None if it has not come to its end."""
+    history = [row for row in run.scan_history() if row.get("epoch") is not None and row.get("test_top1") is not None]
+    if run.state != "finished" or not history or not _is_over(run.config, history[-1]):
+        return None
+    metadata = run.metadata or {}
+    start: dict[str, Any] = {"commit": (metadata.get("git") or {}).get("commit"), "dirty": None}
+    if metadata.get("startedAt"):
+        start["time"] = metadata["startedAt"]
+    if metadata.get("program"):
+        start["command"] = shlex.join([metadata["program"], *metadata.get("args", [])])
+    figures = {key: value for key, value in outcome(history).items() if value is not None}
+    return Record.of(run.url, dict(run.config), figures=figures, starts=[start])
+
+
+def _is_over(config: dict[str, Any], last: dict[str, Any]) -> bool:
+    limit = config["trainer"].get("max_steps")
+    return last["epoch"] >= config["trainer"]["epochs"] or (limit is not None and last["step"] >= limit)
