@@ -434,15 +434,19 @@ def test_more_classes_in_the_data_than_in_the_weights(tmp_path: Path) -> None:
 
 def test_tables_and_figures_read_run_folders(tmp_path: Path) -> None:
     from reldrop.figures import figure_of_run
-    from reldrop.tables import finished_runs, table
+    from reldrop.reporting.formats import terminal
+    from reldrop.reporting.layouts import table_of_settings
+    from reldrop.reporting.records import read_runs
+    from reldrop.reporting.scores import Score
 
     for seed in (0, 1):
         cfg = config(tmp_path, *QUICK, f"seed={seed}")
         train(cfg)
-    runs = finished_runs(tmp_path / "results")
-    assert [run["seed"] for run in runs] == [0, 1]
-    row = table(runs).splitlines()[2]
-    mean = 50 * sum(run["test_top1"] for run in runs)
+    runs, remarks = read_runs(tmp_path / "results")
+    assert not remarks
+    assert [run.seed for run in runs] == [0, 1]
+    row = terminal(table_of_settings(runs, [Score("test_top1")], 0.95)).splitlines()[2]
+    mean = 50 * sum(run.figures["test_top1"] for run in runs)
     assert f"{mean:.2f} ±" in row
     figure_of_run(run_folder(cfg)).savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
@@ -452,8 +456,6 @@ def test_tables_and_figures_read_run_folders(tmp_path: Path) -> None:
     assert len(figure.axes) == 3 * 6  # relevance, random dropout and RelDrop of six clouds
     figure.savefig(tmp_path / "clouds.png")
     assert (tmp_path / "clouds.png").stat().st_size > 10_000
-    with pytest.raises(ReldropError, match="no finished runs"):
-        finished_runs(tmp_path)
     with pytest.raises(ReldropError, match="no run folder"):
         figure_of_run(tmp_path)
 

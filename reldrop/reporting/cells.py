@@ -63,7 +63,6 @@ class Cell:
     def __post_init__(self) -> None:
         values = self.arm.values(self.score) if self.arm else {}
         if values:
-            _refuse_unlike_measurements(self.arm, self.score)
             self.summary = summarise(list(values.values()))
 
 
@@ -120,8 +119,13 @@ def refuse_unlike(records: Sequence[Record], contents: Sequence[dict[str, Any]],
 
 
 def compare_all(cells: Sequence[Cell], confidence: float) -> None:
-    """Fill in, for cells of one score whose arms may be compared, the differences to the baselines and which is best."""
+    """Fill in, for cells of one score whose arms may be compared, the differences to the baselines and which is best.
+
+    Raises:
+        ReldropError: if their runs were not measured alike.
+    """
     present = [cell for cell in cells if cell.summary is not None]
+    _refuse_unlike_measurements(present)
     for place, (name, augmentations) in enumerate(BASELINES.items()):
         earlier = [own for names in list(BASELINES.values())[: place + 1] for own in names]
         for cell in (cell for cell in present if cell.augmentation not in earlier):
@@ -154,8 +158,14 @@ def _compare(cell: Cell, other: Cell, confidence: float) -> Comparison | None:
     return compare(cell.arm.values(cell.score), other.arm.values(other.score), confidence)
 
 
-def _refuse_unlike_measurements(arm: Arm, score: Score) -> None:
-    files = ("summary.", f"{score.file}.")
-    runs = [run for run in arm.runs.values() if score.key in run.figures]
-    conditions = [{key: value for key, value in run.conditions.items() if key.startswith(files)} for run in runs]
-    refuse_unlike(runs, conditions, f"{score.key} of setting {arm.example.setting} was not measured alike")
+def _refuse_unlike_measurements(cells: Sequence[Cell]) -> None:
+    """Refuse figures of which it is known that they were measured on other samples or with other options."""
+    runs = [run for cell in cells for run in cell.arm.runs.values() if cell.score.key in run.figures]
+    if not runs:
+        return
+    score = cells[0].score
+    keys = [key for key in runs[0].conditions if key.startswith(("summary.", f"{score.file}."))]
+    known = [key for key in keys if all(key in run.conditions for run in runs)]  # older runs tell less
+    conditions = [{key: run.conditions[key] for key in known} for run in runs]
+    where = f"{runs[0].dataset} {runs[0].backbone}"
+    refuse_unlike(runs, conditions, f"{score.key} of {where} was not measured alike")

@@ -181,8 +181,8 @@ def _notes(table: Table, quoted: str = "{}") -> list[str]:
         for cell in row.cells:
             if cell.command is not None and cell.command not in told:
                 told.add(cell.command)
-                where = " ".join(label for label in row.labels[:2] if label != cell.augmentation)
-                notes.append(f"Missing in {where} {cell.augmentation}: {quoted.format(cell.command)}")
+                where = f"{row.example.dataset} {row.example.backbone} {cell.augmentation}"
+                notes.append(f"Missing in {where}: {quoted.format(cell.command)}")
     return notes
 
 

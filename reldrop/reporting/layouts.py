@@ -121,7 +121,9 @@ def paper_table(
     notes = [f"Experiments: {', '.join(sorted({record.experiment for record in chosen}))}."]
     if others:
         notes.append(f"Not shown: {', '.join(others)} (reldrop=NAME gives one a column).")
-    return Table(f"{name}: {title.lower()}", ["dataset", "backbone", "score"], arms, differences, rows, notes)
+    return Table(
+        f"{name}: {title.lower()}", ["dataset", "backbone", "score"], [*map(_in_words, arms)], differences, rows, notes
+    )
 
 
 def _by_setting(
@@ -216,6 +218,10 @@ def _differing_keys(records: Sequence[Record]) -> list[str]:
             chosen.append(key)
     named = [key for key in chosen if key == "name" or key.endswith((".name", "._target_"))]
     return [*named, *(key for key in chosen if key not in named)] or ["augmentation.name"]
+
+
+def _in_words(augmentation: str) -> str:
+    return augmentation.replace("reldrop_", "RelDrop-").replace("_", " ")
 
 
 def _value(record: Record, key: str) -> str:

@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from reldrop.errors import ReldropError, first_line
 from reldrop.runs import identity, run_hash
@@ -55,12 +56,12 @@ class Record:
     @cached_property
     def setting(self) -> str:
         """A hash of all settings but the seed."""
-        return run_hash(self.settings)
+        return run_hash(_nested(self.settings))
 
     @property
     def config_hash(self) -> str:
-        """A hash of the settings with the seed."""
-        return run_hash({**self.settings, "seed": self.seed})
+        """A hash of the settings with the seed, the one of a run folder's name."""
+        return run_hash(_nested({**self.settings, "seed": self.seed}))
 
     @property
     def experiment(self) -> str:
@@ -114,7 +115,7 @@ def read_runs(results: Path) -> tuple[list[Record], list[str]]:
             continue
         try:
             records.append(_read(folder))
-        except (ReldropError, OmegaConfBaseException, OSError, ValueError, TypeError) as error:
+        except (ReldropError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             remarks.append(f"{folder} is left out: {first_line(error)}")
     if unfinished:
         more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
@@ -141,6 +142,21 @@ def read_json(file: Path) -> Any:
         raise ReldropError(f"{file.name} is damaged ({first_line(error)})") from error
 
 
+def read_config(folder: Path) -> DictConfig:
+    """Return the resolved configuration of a run folder.
+
+    Raises:
+        ReldropError: if it is damaged or not there.
+    """
+    try:
+        config = OmegaConf.load(folder / "config.yaml")
+    except (OSError, YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise ReldropError(f"config.yaml cannot be read ({first_line(error)})") from error
+    if not isinstance(config, DictConfig):
+        raise ReldropError("config.yaml is no configuration")
+    return config
+
+
 def select(records: Sequence[Record], where: Sequence[str]) -> list[Record]:
     """Return the records that agree with each KEY=VALUE or KEY!=VALUE.
 
@@ -160,15 +176,12 @@ def select(records: Sequence[Record], where: Sequence[str]) -> list[Record]:
             hint = f"; did you mean {near[0]}?" if near else ", e.g. name, dataset.name or augmentation.k"
             raise ReldropError(f"where={word}: no run has a setting {key}{hint}")
         patterns = re.split(r",(?![^\[]*\])", value)  # commas between brackets are part of a list
-        kept = [
-            record
-            for record in records
-            if key not in record.selectable or record.matches(key, patterns) != bool(negated)
-        ]
-        if not kept:
-            values = sorted({record.selectable[key] for record in records})
+        having = [record for record in records if key in record.selectable]
+        left_out = {record.run for record in having if record.matches(key, patterns) == bool(negated)}
+        if having and len(left_out) == len(having):
+            values = sorted({record.selectable[key] for record in having})
             raise ReldropError(f"where={word} leaves no run; there are {', '.join(values)}")
-        records = kept
+        records = [record for record in records if record.run not in left_out]
     return list(records)
 
 
@@ -178,7 +191,7 @@ def as_text(value: Any) -> str:
 
 
 def _read(folder: Path) -> Record:
-    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    config = OmegaConf.to_container(read_config(folder))
     environment = folder / "environment.json"
     starts = read_json(environment)["starts"] if environment.exists() else []
     summary = read_json(folder / "summary.json")
@@ -225,6 +238,18 @@ def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(item, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", item
+
+
+def _nested(settings: dict[str, Any]) -> dict[str, Any]:
+    """Undo `_flat`."""
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        *parents, leaf = key.split(".")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return nested
 
 
 def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

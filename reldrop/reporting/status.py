@@ -5,12 +5,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reldrop.errors import ReldropError, first_line
 from reldrop.reporting.formats import aligned
-from reldrop.reporting.records import run_folders
+from reldrop.reporting.records import read_config, run_folders
 from reldrop.runs import is_held
 
 STATES = ("finished", "running", "interrupted", "failed", "unreadable")
@@ -35,11 +34,14 @@ class Status:
 
 def status_of(folder: Path) -> Status:
     """Return where the run of a folder stands."""
+    state = "unreadable"
     try:
         state = _state(folder)
         failed = (folder / "FAILED").read_text().strip().splitlines() if state == "failed" else []
         return Status(folder, state, _progress(folder), failed[-1] if failed else "")
-    except (OSError, ValueError, KeyError, TypeError, OmegaConfBaseException) as error:
+    except (ReldropError, OSError, ValueError, KeyError, TypeError, OmegaConfBaseException) as error:
+        if state == "running":  # it may only just have begun to write
+            return Status(folder, state)
         return Status(folder, "unreadable", remark=first_line(error))
 
 
@@ -71,7 +73,7 @@ def _progress(folder: Path) -> str:
     metrics = folder / "metrics.jsonl"
     whole = metrics.read_bytes().split(b"\n")[:-1] if metrics.exists() else []  # a last line may be cut off
     last = json.loads(whole[-1]) if whole else {"epoch": 0, "step": 0}
-    trainer = OmegaConf.load(folder / "config.yaml").trainer
+    trainer = read_config(folder).trainer
     if (limit := trainer.get("max_steps")) is not None:
         return f"step {last['step']} of {limit}"
     return f"epoch {last['epoch']} of {trainer.epochs}"
