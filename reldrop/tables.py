@@ -10,7 +10,7 @@ from typing import Any
 
 from reldrop.errors import ReldropError
 from reldrop.reporting.formats import FORMATS
-from reldrop.reporting.layouts import PAPER, Table, ablation_table, paper_table, table_of_settings
+from reldrop.reporting.layouts import PAPER, Table, ablation_table, is_ablation, paper_table, table_of_settings
 from reldrop.reporting.provenance import provenance
 from reldrop.reporting.published import join, read_published
 from reldrop.reporting.records import Record, read_runs, select
@@ -196,7 +196,7 @@ def _possible(settings: Settings, records: Sequence[Record]) -> list[tuple[str, 
     for paper, on_points in (("table1", False), ("table2", True)):
         if any(record.on_points == on_points for record in records):
             tables.append((paper, replace(settings, paper=paper), records))
-    for name in sorted({record.experiment for record in records if record.experiment.startswith("ablation")}):
+    for name in sorted({record.experiment for record in records if is_ablation(record.experiment)}):
         members = [record for record in records if record.experiment == name]
         tables.append((name, replace(settings, paper="ablation"), members))
     return tables

@@ -78,6 +78,10 @@ def arm(records, name):
     return [record for record in records if record.augmentation == name]
 
 
+def mean_of(records, key="test_top1"):
+    return sum(record.figures[key] for record in records) / len(records)
+
+
 def on_seeds(record, values, key="test_top1", **settings):
     return [changed(record, seed, {key: value}, **settings) for seed, value in enumerate(values)]
 
@@ -152,13 +156,26 @@ def test_runs_of_older_versions(results):
 
 def test_figures_of_other_files_of_a_run(results):
     folder = next(results.glob("runs/*/none/seed0*"))
-    content = {"suite": "evaluation", "limit": None, "clean": {"top1": 0.25, "curve": [1.0, 0.5]}, "subject": "none 0"}
+    content = {
+        "subject": "digits_resnet/none/seed0, last checkpoint, 5 epochs",
+        "seed": 0,
+        "settings": {"suite": {"steps": 32}, "limit": None},
+        "samples": 450,
+        "clean": {"top1": 0.25, "curve": [1.0, 0.5]},
+    }
     (folder / "evaluation.json").write_text(json.dumps(content))
     record = read_runs(results)[0][0]
     assert record.figures["evaluation.clean.top1"] == 0.25
     assert record.figures["evaluation.clean.curve.1"] == 0.5
     measured = {key: value for key, value in record.conditions.items() if key.startswith("evaluation.")}
-    assert measured == {"evaluation.suite": "evaluation", "evaluation.limit": None}
+    assert measured == {
+        "evaluation.settings.suite.steps": 32,
+        "evaluation.settings.limit": None,
+        "evaluation.checkpoint": "last checkpoint, 5 epochs",
+        "evaluation.samples": 450,
+    }
+    cell = table_of_settings([record], [Score("evaluation.clean.top1")], 0.95).rows[0].cells[0]
+    assert (cell.summary.n, cell.summary.mean) == (1, 0.25)
 
 
 # ---- cells ----------------------------------------------------------------------------------------------------------
@@ -171,8 +188,10 @@ def test_runs_that_differ_are_refused_in_one_cell(records):
         ReldropError, match=r"more than the seed: optimizer\.lr \(0\.1 or 0\.2\), trainer\.epochs \(5 or 9\)"
     ):
         arm_of(other, "digits none")
-    with pytest.raises(ReldropError, match=r"digits resnet_tiny none differ in more than the seed: name \("):
-        paper_table("table1", [*records, changed(none[0], name="other")], None, 0.95)
+    with pytest.raises(
+        ReldropError, match=r"digits_resnet digits resnet_tiny none differ.*the seed: trainer\.epochs \("
+    ):
+        paper_table("table1", [*records, changed(none[0], seed=7, trainer__epochs=9)], None, 0.95)
     with pytest.raises(ReldropError, match=r"two runs of seed 0.*where=run!="):
         arm_of([none[0], changed(none[0], seed=0, figures={"test_top1": 0.0})], "digits none")
     assert len(arm_of([none[0], changed(none[0])], "digits none").runs) == 1  # the same run twice is one
@@ -180,7 +199,9 @@ def test_runs_that_differ_are_refused_in_one_cell(records):
 
 def test_arms_that_differ_are_refused_in_one_row(records):
     longer = [changed(record, trainer__epochs=9) for record in arm(records, "reldrop_block")]
-    with pytest.raises(ReldropError, match=r"arms of digits resnet_tiny differ.*: trainer\.epochs \(5 or 9\)"):
+    with pytest.raises(
+        ReldropError, match=r"arms of digits_resnet digits resnet_tiny differ.*: trainer\.epochs \(5 or 9\)"
+    ):
         paper_table("table1", [*arm(records, "none"), *longer], None, 0.95)
 
 
@@ -227,6 +248,14 @@ def test_the_baseline_of_an_arm_with_another_attribution(records):
     two = table_of_settings([*none, *lower, *block, *(changed(run, **official) for run in block)], scores, 0.95)
     rows = [row.cells[0] for row in two.rows if row.labels[3] == "reldrop_block"]
     assert len({round(cell.comparisons["none"].difference, 6) for cell in rows}) == 2
+    area = {"augmentation__area": [0.02, 0.1]}
+    random = arm(records, "random_erasing")
+    small = [changed(run, figures={"test_top1": 0.0}, **area) for run in random]
+    three = table_of_settings([*random, *small, *block, *(changed(run, **area) for run in block)], scores, 0.95)
+    rows = [row.cells[0] for row in three.rows if row.labels[3] == "reldrop_block"]
+    expected = [mean_of(block[:2]), mean_of(block[:2]) - mean_of(random)]
+    differences = [cell.comparisons["random occlusion"].difference for cell in rows]
+    assert sorted(differences) == pytest.approx(sorted(expected))
 
 
 # ---- layouts and formats --------------------------------------------------------------------------------------------
@@ -266,7 +295,7 @@ def test_zero_shot_rows_of_table_1(records):
     imagenet = [changed(run, figures=scores, dataset__name="imagenet") for run in records]
     table = paper_table("table1", [*records, *imagenet], None, 0.95)
     titles = ["test, last", "ImageNet-A", "ImageNet-R", "ImageNet-O, AUPR"]
-    assert [row.labels[2] for row in table.rows] == [*titles, "test, last"]  # the paper's data sets first
+    assert [row.labels[3] for row in table.rows] == [*titles, "test, last"]  # the paper's data sets first
     assert table.rows[3].cells[0].summary.mean == pytest.approx(0.17)
     lacking = [run if run.seed else replace(run, figures={"test_top1": 0.5}) for run in imagenet]
     cell = paper_table("table1", lacking, None, 0.95).rows[1].cells[0]
@@ -281,8 +310,8 @@ def test_table_2(records):
     table = paper_table("table2", [*records, *clouds], None, 0.95)
     assert table.columns == ["none", "random point dropout", "RelDrop-point"]
     assert [row.labels for row in table.rows] == [
-        ["modelnet40", "pointnet2_msg", "test, last"],
-        ["modelnet40", "pointnet2_msg", "class mean, last"],
+        ["digits_resnet", "modelnet40", "pointnet2_msg", "test, last"],
+        ["digits_resnet", "modelnet40", "pointnet2_msg", "class mean, last"],
     ]
     assert [cell.summary.n for cell in table.rows[0].cells] == [3, 2, 3]
     assert (
@@ -290,10 +319,19 @@ def test_table_2(records):
     )  # as it was started
 
 
-def test_smoke_is_marked_and_apart(records):
-    smoke = [changed(run, name="table1_digits_smoke") for run in records]
-    table = paper_table("table1", [*records, *smoke], None, 0.95)
-    assert [row.labels[0] for row in table.rows] == ["digits", "digits (smoke)"]
+def test_a_paper_table_is_of_its_own_experiments(records):
+    named = [changed(run, name=f"table1_digits{end}") for run in records for end in ("", "_smoke")]
+    ablation = [changed(run, name="ablation_k", trainer__epochs=9) for run in records]
+    table = paper_table("table1", [*records, *named, *ablation], None, 0.95)
+    assert [row.labels[0] for row in table.rows] == ["table1_digits", "table1_digits_smoke"]
+    assert "Not shown: the experiments ablation_k, digits_resnet (where=name=NAME shows one)." in table.notes
+    assert any("smoke" in note for note in table.notes)
+    table = paper_table("table1", [*records, *ablation], None, 0.95)
+    assert [row.labels[0] for row in table.rows] == ["digits_resnet"]
+    patch = [changed(run, augmentation__name="reldrop_patch") for run in arm(records, "reldrop_block")]
+    table = paper_table("table1", [*records, *patch], None, 0.95, ["reldrop_patch", "reldrop_block"])
+    assert table.columns == ["none", "random erasing", "RelDrop-patch", "RelDrop-block"]
+    assert [cell.summary.n for cell in table.cells] == [3, 2, 3, 3]
 
 
 def test_an_ablation_shows_what_differs(records):
@@ -320,6 +358,8 @@ def test_units_and_directions():
     assert Score("train_loss").shown(1.23456) == "1.235"
     assert Score("test_top1").shown(0.12345) == "12.35"
     assert Score("steps").file == "summary"
+    assert Score("evaluation.blocks.relevant.0.1").shown(0.5) == "50.00"
+    assert Score("evaluation.spread.effective_features").shown(123.4) == "123.4"
 
 
 # ---- commands that fill cells ---------------------------------------------------------------------------------------
@@ -466,13 +506,19 @@ def test_every_table_into_a_folder(tmp_path, capsys, monkeypatch, results):
         config.name = "ablation_k"
         OmegaConf.save(config, twin / "config.yaml")
     output = tmp_path / "all"
-    message = fails(monkeypatch, results, f"output={output}")
-    assert message.startswith("error: table1: the runs of digits resnet_tiny none differ in more than the seed: name (")
-    run(capsys, monkeypatch, results, "where=name=digits_resnet", f"output={output}")
+    run(capsys, monkeypatch, results, f"output={output}")
     names = {file.name for file in output.iterdir() if not file.name.endswith(".runs.json")}
     assert names == {
         f"{name}.{end}" for name in ("runs", "table1", "ablation_k") for end in ("txt", "md", "tex", "csv")
     }
+    file = next(results.glob("runs/digits_resnet/none/seed1*/config.yaml"))
+    file.write_text(file.read_text().replace("batch_size: 128", "batch_size: 64"))
+    shutil.rmtree(output)
+    message = fails(monkeypatch, results, f"output={output}", "format=csv")
+    assert message.startswith(
+        "error: table1: the runs of digits_resnet digits resnet_tiny none differ in more than the seed: "
+    )
+    assert {file.name for file in output.glob("*.csv")} == {"runs.csv", "ablation_k.csv"}  # the others are there
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ BASELINES = {"none": ("none",), "random occlusion": ("random_erasing", "random_p
 # Settings in which arms may differ and yet be compared: an arm without relevance does nothing with these.
 OF_ARM = ("augmentation.", "attribution.", "trainer.eval_after_attribution")
 
+KIND = ("augmentation.name", "augmentation._target_")
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -142,16 +144,15 @@ def compare_all(cells: Sequence[Cell], confidence: float) -> None:
 
 
 def _baseline(cell: Cell, candidates: Sequence[Cell]) -> Cell | None:
-    """The one candidate, or the one of several with the same settings of attribution."""
+    """The one candidate, or the one of several that agrees in the settings that both have, e.g. attribution and area."""
     if len(candidates) > 1:
-        own = _attribution(cell)
-        candidates = [candidate for candidate in candidates if _attribution(candidate) == own]
+        candidates = [other for other in candidates if _agree(cell.arm.example, other.arm.example)]
     return candidates[0] if len(candidates) == 1 else None
 
 
-def _attribution(cell: Cell) -> dict[str, Any]:
-    settings = cell.arm.example.settings
-    return {key: value for key, value in settings.items() if key.startswith(OF_ARM) and not key.startswith(OF_ARM[0])}
+def _agree(run: Record, other: Record) -> bool:
+    common = [key for key in run.settings.keys() & other.settings.keys() if key.startswith(OF_ARM)]
+    return all(run.settings[key] == other.settings[key] for key in common if key not in KIND)
 
 
 def _compare(cell: Cell, other: Cell, confidence: float) -> Comparison | None:

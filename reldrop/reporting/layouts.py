@@ -15,6 +15,7 @@ PAPER = {
     "table1": ("Images", "random_erasing", "reldrop_block", ("test_top1",)),
     "table2": ("Point clouds", "random_point_dropout", "reldrop_point", ("test_top1", "test_class_mean")),
 }
+SUITES = {"evaluation": "robustness"}  # file of a run folder -> suite of reldrop.evaluate, where they differ
 # The paper's order; what is not in it comes last.
 DATASETS = ("cifar10", "cifar100", "imagenet", "modelnet40", "shapenet")
 AUGMENTATIONS = ("none", "random_erasing", "random_point_dropout", "reldrop_block")
@@ -89,9 +90,11 @@ def paper_table(
 ) -> Table:
     """Return the paper's table 1 or 2: a row for each data set, backbone and score, a column for each arm.
 
+    It is of the runs of paper/table1_* or paper/table2_*, or, if there are none, of all but the ablations.
+
     Args:
-        scores: null for the paper's: test accuracy, and for ImageNet the zero-shot sets; instance and class mean accuracy.
-        reldrop: the augmentations in the columns of RelDrop; the first of the paper if there is none.
+        scores: None for the paper's: test accuracy, and for ImageNet the zero-shot sets; instance and class mean accuracy.
+        reldrop: the augmentations in the columns of RelDrop; reldrop_block or reldrop_point if there are none.
 
     Raises:
         ReldropError: if runs that meet in a cell or a row differ in more than they may, or there are none.
@@ -99,7 +102,10 @@ def paper_table(
     title, random, default, own = PAPER[name]
     arms = ["none", random, *(reldrop or [default])]
     on_points = name == "table2"
-    chosen = [record for record in records if record.on_points == on_points and record.augmentation in arms]
+    fitting = [record for record in records if record.on_points == on_points]
+    own_experiments = [record for record in fitting if record.experiment.startswith(name)]
+    considered = own_experiments or [record for record in fitting if not is_ablation(record.experiment)]
+    chosen = [record for record in considered if record.augmentation in arms]
     if not chosen:
         there = ", ".join(sorted({f"{record.dataset} {record.augmentation}" for record in records}))
         raise ReldropError(
@@ -107,7 +113,7 @@ def paper_table(
         )
     rows = []
     for label, members in _grouped(chosen, _cell_of_paper).items():
-        found = _arms_of_row(members, arms, f"{label[0]} {label[1]}")
+        found = _arms_of_row(members, arms, " ".join(label))
         shown = scores or [Score(key) for key in own]
         if scores is None and not on_points and _is_on_imagenet(members):
             shown = [*shown, *map(Score, ZERO_SHOT)]
@@ -115,15 +121,28 @@ def paper_table(
             cells = [Cell(score, arm, found.get(arm)) for arm in arms]
             compare_all(cells, confidence)
             rows.append(Row([*label, score.title], cells, members[0]))
-        _fill_commands([row for row in rows if row.labels[:2] == list(label)], list(found.values()))
+        _fill_commands(rows[-len(shown) :], list(found.values()))
     differences = [(place, baseline) for place in range(2, len(arms)) for baseline in BASELINES]
-    others = sorted({record.augmentation for record in records if record.on_points == on_points} - set(arms))
-    notes = [f"Experiments: {', '.join(sorted({record.experiment for record in chosen}))}."]
-    if others:
+    notes = []
+    if others := sorted({record.augmentation for record in considered} - set(arms)):
         notes.append(f"Not shown: {', '.join(others)} (reldrop=NAME gives one a column).")
+    if others := sorted({record.experiment for record in fitting} - {record.experiment for record in considered}):
+        notes.append(f"Not shown: the experiments {', '.join(others)} (where=name=NAME shows one).")
+    if any(record.is_smoke for record in chosen):
+        notes.append("Runs of smoke scale show that it runs; their figures are no results.")
     return Table(
-        f"{name}: {title.lower()}", ["dataset", "backbone", "score"], [*map(_in_words, arms)], differences, rows, notes
+        f"{name}: {title.lower()}",
+        ["experiment", "dataset", "backbone", "score"],
+        [*map(_in_words, arms)],
+        differences,
+        rows,
+        notes,
     )
+
+
+def is_ablation(experiment: str) -> bool:
+    """Whether an experiment is one of paper/ablation_*."""
+    return experiment.startswith("ablation")
 
 
 def _by_setting(
@@ -139,7 +158,9 @@ def _by_setting(
     rows = []
     for arms in _grouped(arms_by_setting(records), lambda arm: arm.family).values():
         present: list[tuple[str, Arm | None]] = [(arm.example.augmentation, arm) for arm in arms]
-        missing = _missing_baselines(arms[0].example, [name for name, _ in present]) if complete else []
+        # An ablation's grid goes without baselines where its values would mean nothing to them.
+        wanted = complete and not is_ablation(arms[0].example.experiment)
+        missing = _missing_baselines(arms[0].example, [name for name, _ in present]) if wanted else []
         family = []
         for augmentation, arm in [*present, *((name, None) for name in missing)]:
             example = arm.example if arm else arms[0].example
@@ -173,8 +194,9 @@ def _fill_commands(rows: Sequence[Row], arms: Sequence[Arm]) -> None:
 
 
 def _evaluation(folders: Sequence[str], suite: str) -> str | None:
-    if not folders or "://" in folders[0]:
+    if not folders or "://" in folders[0]:  # runs of W&B have no folder
         return None
+    suite = SUITES.get(suite, suite)
     if len(folders) == 1:
         return f"python -m reldrop.evaluate run={folders[0]} suite={suite}"
     return f"for run in {' '.join(folders)}; do python -m reldrop.evaluate run=$run suite={suite}; done"
@@ -192,8 +214,8 @@ def _arms_of_row(members: Sequence[Record], arms: Sequence[str], where: str) -> 
     return found
 
 
-def _cell_of_paper(record: Record) -> tuple[str, str]:
-    return record.dataset + (" (smoke)" if record.is_smoke else ""), record.backbone
+def _cell_of_paper(record: Record) -> tuple[str, str, str]:
+    return record.experiment, record.dataset, record.backbone
 
 
 def _is_on_imagenet(members: Sequence[Record]) -> bool:

@@ -18,7 +18,8 @@ from reldrop.errors import ReldropError, first_line
 from reldrop.runs import identity, run_hash
 
 SAMPLES = ("dataset", "source", "train_samples", "test_samples")  # of summary.json: what was learned from and tested on
-OWN = ("subject", "run", "time")  # of evaluation files: what differs from run to run anyway
+# Of evaluation files: what says which run it was, and settings, which are nested.
+OWN = ("subject", "weights", "experiment", "dataset", "backbone", "augmentation", "seed", "setting", "settings")
 
 
 @dataclass(frozen=True)
@@ -202,16 +203,21 @@ def _read(folder: Path) -> Record:
             content = read_json(file)
             if isinstance(content, dict):
                 figures |= _numbers(content, f"{file.stem}.")
-                conditions |= {
-                    f"{file.stem}.{key}": value for key, value in content.items() if _is_condition(key, value)
-                }
+                conditions |= {f"{file.stem}.{key}": value for key, value in _conditions(content)}
     return Record.of(
         str(folder), config, figures=figures, conditions=conditions, starts=[_start(start) for start in starts]
     )
 
 
-def _is_condition(key: str, value: Any) -> bool:
-    return key not in OWN and (value is None or isinstance(value, str | bool | int))
+def _conditions(evaluation: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what the figures of an evaluation file depend on besides the run: its settings, its samples, the checkpoint."""
+    if isinstance(settings := evaluation.get("settings"), dict):
+        yield from _flat(settings, "settings.")
+    if checkpoint := str(evaluation.get("subject", "")).partition(", ")[2]:
+        yield "checkpoint", checkpoint
+    for key, value in evaluation.items():
+        if key not in OWN and (value is None or isinstance(value, str | bool | int)):
+            yield key, value
 
 
 def _start(start: dict[str, Any]) -> dict[str, Any]:

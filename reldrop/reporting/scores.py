@@ -16,7 +16,9 @@ TITLES = {
 }
 DEFAULT = ("test_top1", "best_test_top1", "test_class_mean", "best_test_class_mean", "generalisation_gap")
 ZERO_SHOT = tuple(key for key in TITLES if key.startswith("zero_shot."))
-_SHARES = r"top\d+|class_mean|gap|accuracy|aupr|auroc|fpr95|aurra|calibration|difference|pointing|gini|share|area"
+_SHARES = (
+    r"top\d+|class_mean|gap|accuracy|probability|blocks|aupr|auroc|fpr95|aurra|calibration|difference|pointing|share"
+)
 _LOWER = r"gap|fpr95|calibration|loss|difference"
 
 
@@ -39,7 +41,7 @@ class Score:
     @property
     def is_share(self) -> bool:
         """Whether it lies in [0, 1], or is a difference of such, and is shown in percent."""
-        return re.search(_SHARES, self._leaf) is not None
+        return re.search(_SHARES, self.key) is not None
 
     @property
     def scale(self) -> float:
