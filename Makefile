@@ -3,12 +3,26 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := results/demo
 
-.PHONY: demo test setup lint clean
+RESULTS ?= results
+
+.PHONY: demo test tables figures setup lint clean
 
 demo: setup
 	$(RUN) -m reldrop.train -m augmentation=none,random_erasing,reldrop_block seed=0,1,2 results_dir=$(DEMO)
 	$(RUN) -m reldrop.figures "$$(ls -d $(DEMO)/runs/digits_resnet/reldrop_block/seed0-* | head -n 1)" --output $(DEMO)/examples.png
 	$(RUN) -m reldrop.tables $(DEMO)
+
+# Every table that the runs in RESULTS/runs allow, in all formats, each with the list of its runs.
+tables: setup
+	$(RUN) -m reldrop.tables $(RESULTS) output=$(RESULTS)/tables
+
+# What gets occluded, drawn with the first seed of each arm.
+figures: setup
+	for arm in $(RESULTS)/runs/*/*; do \
+		run="$$(ls -d $$arm/seed* | head -n 1)"; \
+		mkdir -p $(RESULTS)/figures && $(RUN) -m reldrop.figures "$$run" \
+			--output "$(RESULTS)/figures/$$(basename "$$(dirname "$$arm")")-$$(basename "$$arm").png" || exit 1; \
+	done
 
 test: setup
 	$(RUN) -m pytest

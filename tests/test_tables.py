@@ -21,6 +21,7 @@ from reldrop.config import CONFIG_PATH
 from reldrop.errors import ReldropError
 from reldrop.reporting.cells import Cell, arm_of, compare_all
 from reldrop.reporting.commands import command_like
+from reldrop.reporting.formats import comma_separated, latex, markdown, terminal
 from reldrop.reporting.layouts import ablation_table, paper_table, table_of_settings
 from reldrop.reporting.published import COLUMNS
 from reldrop.reporting.records import Record, read_runs, select
@@ -284,10 +285,22 @@ def test_the_figures_of_the_golden_table_by_hand(records):
     mean = {name: sum(items) / 3 for name, items in values.items()}
     deviation = (sum((value - mean["none"]) ** 2 for value in values["none"]) / 2) ** 0.5
     golden = (RUNS / "golden" / "table1.md").read_text()
-    assert f" {100 * mean['none']:.2f} ± {100 * deviation:.2f} " in golden
+    assert f" {100 * mean['none']:.2f} ± {100 * deviation:.2f} (n=3) " in golden
     differences = [ours - theirs for ours, theirs in zip(values["reldrop_block"], values["none"], strict=True)]
     interval = f"[{100 * min(differences):+.2f}, {100 * max(differences):+.2f}]"
     assert f" {100 * (mean['reldrop_block'] - mean['none']):+.2f} {interval} (n=3, p=" in golden
+
+
+def test_what_is_best_is_marked_in_every_format(records):
+    none, block = arm(records, "none")[0], arm(records, "reldrop_block")[0]
+    runs = [*on_seeds(none, (0.5, 0.52, 0.51)), *on_seeds(block, (0.7, 0.72, 0.715))]
+    table = paper_table("table1", runs, None, 0.95)
+    assert " 71.17 ± 1.04 (n=3) * " in terminal(table)
+    assert "| **71.17 ± 1.04 (n=3)** |" in markdown(table)
+    assert r" & \textbf{71.17 $\pm$ 1.04 (n=3)} & " in latex(table)
+    lines = list(csv.DictReader(comma_separated(table).splitlines()))
+    assert [line["best"] for line in lines] == ["0", "0", "1"]
+    assert "Marked as best" in terminal(table)
 
 
 def test_zero_shot_rows_of_table_1(records):
@@ -300,7 +313,12 @@ def test_zero_shot_rows_of_table_1(records):
     lacking = [run if run.seed else replace(run, figures={"test_top1": 0.5}) for run in imagenet]
     cell = paper_table("table1", lacking, None, 0.95).rows[1].cells[0]
     assert cell.summary.n == 2
-    assert cell.command == f"python -m reldrop.evaluate run={lacking[0].run} suite=zero_shot"
+    without = [run.run for run in lacking if not run.seed]
+    loop = f"for run in {' '.join(without)}; do python -m reldrop.evaluate run=$run suite=zero_shot; done"
+    assert cell.command == loop
+    one = [lacking[0], *imagenet[1:]]
+    command = paper_table("table1", one, None, 0.95).rows[1].cells[0].command
+    assert command == f"python -m reldrop.evaluate run={lacking[0].run} suite=zero_shot"
 
 
 def test_table_2(records):
@@ -418,6 +436,7 @@ def test_commands_of_older_runs(records):
     )
     assert like("-m submitit.core._submit folder") is None
     assert like("train.py +unknown.key=1,2") is None
+    assert like("train.py +experiment=paper/ablation_k") is None  # its grid is not in the command
 
 
 # ---- selecting, published values, provenance ------------------------------------------------------------------------

@@ -34,6 +34,10 @@ def _overrides(run: Record) -> list[str] | None:
     program, *words = shlex.split(start.get("command", "")) or [""]
     if not re.search(r"(^|[\\/.])train(\.py)?$", program):  # started by something that says nothing of the run
         return None
+    if any(
+        word.startswith("+experiment=paper/") for word in words
+    ):  # whose grid is in the experiment, not in the command
+        return None
     words = [word for word in words if not word.startswith(("-", "hydra.", "hydra/"))]
     chosen = [_chosen(word, run) for word in words]
     return None if None in chosen else chosen

@@ -107,7 +107,7 @@ def _lines(table: Table) -> list[list[Text]]:
     titles = [f"{table.columns[place]} - {name}" for place, name in table.differences]
     lines = [[*map(Text, [*table.labels, *table.columns, *titles])]]
     for row in table.rows:
-        cells = [Text(_mean(cell), cell.is_best) for cell in row.cells]
+        cells = [Text(_mean(cell, "seeds" in table.labels), cell.is_best) for cell in row.cells]
         compared = [(row.cells[place], name) for place, name in table.differences]
         differences = [Text(_difference(cell.score, cell.comparisons.get(name))) for cell, name in compared]
         lines.append([*map(Text, row.labels), *cells, *differences])
@@ -118,13 +118,15 @@ def _compared(table: Table) -> list[tuple[Cell, str]]:
     return [(row.cells[place], name) for row in table.rows for place, name in table.differences]
 
 
-def _mean(cell: Cell) -> str:
+def _mean(cell: Cell, is_counted: bool) -> str:
+    """Return the mean of a cell with what belongs to it; is_counted: its row tells how many seeds it has."""
     if cell.summary is None:
         ours = "-"
     else:
-        deviation = cell.summary.deviation
+        n, deviation = cell.summary.n, cell.summary.deviation
         spread = "" if deviation is None else f" ± {cell.score.shown(deviation)}"
-        ours = f"{cell.score.shown(cell.summary.mean)}{spread}"
+        count = "" if is_counted and n == len(cell.arm.runs) else f" (n={n})"
+        ours = f"{cell.score.shown(cell.summary.mean)}{spread}{count}"
     if cell.published is None:
         return ours
     published = f"published {_plain(cell.score, cell.published)}"
@@ -176,13 +178,15 @@ def _number(scale: float, value: float | None) -> str | None:
 def _notes(table: Table, quoted: str = "{}") -> list[str]:
     """Return the table's notes, and for each command that fills cells which."""
     notes = list(table.notes)
-    told = set()
+    lacking: dict[tuple[str, str], list[str]] = {}
     for row in table.rows:
-        for cell in row.cells:
-            if cell.command is not None and cell.command not in told:
-                told.add(cell.command)
-                where = f"{row.example.dataset} {row.example.backbone} {cell.augmentation}"
-                notes.append(f"Missing in {where}: {quoted.format(cell.command)}")
+        for cell in (cell for cell in row.cells if cell.command is not None):
+            where = f"{row.example.dataset} {row.example.backbone}"
+            arms = lacking.setdefault((where, cell.command), [])
+            if cell.augmentation not in arms:
+                arms.append(cell.augmentation)
+    for (where, command), arms in lacking.items():
+        notes.append(f"Missing in {where} {', '.join(arms)}: {quoted.format(command)}")
     return notes
 
 

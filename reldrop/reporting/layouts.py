@@ -15,7 +15,7 @@ PAPER = {
     "table1": ("Images", "random_erasing", "reldrop_block", ("test_top1",)),
     "table2": ("Point clouds", "random_point_dropout", "reldrop_point", ("test_top1", "test_class_mean")),
 }
-SUITES = {"evaluation": "robustness"}  # file of a run folder -> suite of reldrop.evaluate, where they differ
+SUITES = {"evaluation": "robustness", "zero_shot": "zero_shot"}  # file of a run folder -> suite of reldrop.evaluate
 # The paper's order; what is not in it comes last.
 DATASETS = ("cifar10", "cifar100", "imagenet", "modelnet40", "shapenet")
 AUGMENTATIONS = ("none", "random_erasing", "random_point_dropout", "reldrop_block")
@@ -181,22 +181,26 @@ def _missing_baselines(record: Record, present: Sequence[str]) -> list[str]:
 
 
 def _fill_commands(rows: Sequence[Row], arms: Sequence[Arm]) -> None:
-    """Say in each cell that lacks seeds, of all that its row's arms have, what would add them."""
+    """Say in each cell what would add the seeds that it lacks, of all that these arms have, or else the evaluations."""
     seeds = {seed for arm in arms for seed in arm.runs}
+    unmeasured: dict[str, list[Cell]] = {}
     for cell in (cell for row in rows for cell in row.cells):
         lacking = seeds - (cell.arm.runs.keys() if cell.arm else set())
         if lacking:
             like = cell.arm or min(arms, key=lambda arm: _place(AUGMENTATIONS, arm.example.augmentation))
             cell.command = command_like(like.example, lacking, cell.augmentation)
-        elif cell.score.file != "summary":
-            folders = [run.run for run in cell.arm.runs.values() if cell.score.key not in run.figures]
-            cell.command = _evaluation(folders, cell.score.file)
+        elif cell.arm and len(cell.arm.values(cell.score)) < len(cell.arm.runs):
+            unmeasured.setdefault(cell.score.file, []).append(cell)
+    for file, cells in unmeasured.items():
+        runs = {run.run: None for cell in cells for run in cell.arm.runs.values() if cell.score.key not in run.figures}
+        for cell in cells:
+            cell.command = _evaluation(list(runs), file)
 
 
-def _evaluation(folders: Sequence[str], suite: str) -> str | None:
-    if not folders or "://" in folders[0]:  # runs of W&B have no folder
+def _evaluation(folders: Sequence[str], file: str) -> str | None:
+    suite = SUITES.get(file)
+    if suite is None or "://" in folders[0]:  # runs of W&B have no folder
         return None
-    suite = SUITES.get(suite, suite)
     if len(folders) == 1:
         return f"python -m reldrop.evaluate run={folders[0]} suite={suite}"
     return f"for run in {' '.join(folders)}; do python -m reldrop.evaluate run=$run suite={suite}; done"
