@@ -77,7 +77,7 @@ def test_the_smoke_scale_says_so(name: str) -> None:
     for check in (check_keys, check_scale, check_inputs):
         check(cfg)
     assert run_folder(cfg).parts[-3].endswith("_smoke")
-    assert cfg.dataset.subset <= 8
+    assert cfg.dataset.subset == 4
     assert cfg.backbone.weights is None
 
 
