@@ -132,7 +132,7 @@ SINGLE = ["augmentation=reldrop_block", "augmentation.k=1", "seed=0"]
 def test_smoke_tables_run(tmp_path: Path, name: str, overrides: list[str], folders: set[str]) -> None:
     fake_data(tmp_path / "data")
     fake_clouds(tmp_path / "data")
-    write_images(tmp_path / "data" / "imagenet_sample", {"val": 8}, classes=1)
+    write_images(tmp_path / "data" / "imagenet_sample", {"val": 2})
     sweep = command(tmp_path, f"+experiment=paper/{name}", "scale=smoke", *overrides, "seed=0")
     done = subprocess.run(
         [*sweep, f"data_dir={tmp_path / 'data'}"], capture_output=True, text=True, timeout=300, check=False
