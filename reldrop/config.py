@@ -32,6 +32,7 @@ TOP_LEVEL = [
     "scheduler",
     "trainer",
     "tracking",
+    "scale",
 ]
 GROUPS = ("dataset", "backbone", "augmentation", "attribution", "optimizer", "scheduler")
 LABELS = {"augmentation": ("name",)}  # keys that name a choice and are no argument of what it builds
@@ -48,6 +49,7 @@ def check_keys(cfg: DictConfig) -> None:
         check_group(cfg, group)
     refuse_unknown("trainer", cfg.trainer, [field.name for field in fields(TrainerConfig)])
     refuse_unknown("tracking", cfg.tracking, ["mode", "project", "entity", "group", "tags", "job_type"])
+    refuse_unknown("scale", cfg.get("scale", {}), ["suffix"])
 
 
 def check_group(cfg: DictConfig, group: str) -> None:
@@ -59,6 +61,19 @@ def check_group(cfg: DictConfig, group: str) -> None:
     parameters = inspect.signature(get_object(cfg[group]["_target_"])).parameters
     # `**options` would take anything; none of the targets has it
     refuse_unknown(group, cfg[group], ["_target_", "_partial_", *LABELS.get(group, ()), *parameters])
+
+
+def check_scale(cfg: DictConfig) -> None:
+    """Refuse a run of a small scale (conf/scale) whose name would let it pass for a result.
+
+    Raises:
+        ReldropError: if the name does not end with the suffix of the scale.
+    """
+    suffix = cfg.get("scale", {}).get("suffix", "")
+    if not str(cfg.name).endswith(suffix):
+        raise ReldropError(
+            f"name={cfg.name} must end with {suffix}, for runs of this scale are no results; e.g. name={cfg.name}{suffix}"
+        )
 
 
 def check_inputs(cfg: DictConfig) -> None:

@@ -15,7 +15,7 @@ from hydra.utils import get_object
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import CONFIG_PATH, build, check_inputs, check_keys, suggest
+from reldrop.config import CONFIG_PATH, build, check_inputs, check_keys, check_scale, suggest
 from reldrop.data import Data
 from reldrop.errors import ReldropError
 from reldrop.loop import Loop
@@ -35,6 +35,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         ReldropError: for anything the user can mend.
     """
     check_keys(cfg)
+    check_scale(cfg)
     check_inputs(cfg)
     check_parts(cfg)
     config = TrainerConfig(**OmegaConf.to_container(cfg.trainer, resolve=True))

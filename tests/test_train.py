@@ -127,7 +127,8 @@ def test_every_experiment_runs(tmp_path: Path, experiment: str) -> None:
     if "points" in cfg.dataset:
         cfg.dataset.points = 32
     if "eval_resize" in cfg.dataset:
-        cfg.dataset.size, cfg.dataset.eval_resize, cfg.dataset.workers, cfg.backbone.weights = 32, 36, 1, None
+        cfg.dataset.size, cfg.dataset.eval_resize, cfg.dataset.workers = 32, 36, 1
+    cfg.backbone.weights = None
     summary = train(cfg)
     assert cfg.name == experiment
     assert summary["steps"] == 2
