@@ -11,12 +11,14 @@ import torch
 from reldrop.errors import ReldropError
 from reldrop.evaluation_figures import dot_figure, figures_of, save
 from reldrop.evaluations import Evaluation, flat
+from reldrop.reporting import cells
+from reldrop.reporting.formats import aligned
 from reldrop.runs import write_json_atomic, write_text_atomic
 from reldrop.statistics import Comparison, compare, summarise
 
 logger = logging.getLogger("reldrop")
 
-BASELINES = ("none", "random_erasing", "random_point_dropout")  # what other arms are compared with
+BASELINES = tuple(name for names in cells.BASELINES.values() for name in names)  # what other arms are compared with
 # path -> title, factor
 METRICS: dict[str, tuple[str, float]] = {
     "clean/top1": ("test accuracy (%)", 100),
@@ -103,15 +105,13 @@ def table(arms: Mapping[str, Mapping[int, Evaluation]]) -> str:
     pairs += [(base, "none") for base in arms if base in BASELINES[1:] and "none" in arms]
     header = ["metric", *(f"{label} (n={len(runs)})" for label, runs in arms.items())]
     header += [f"{label} - {base}" for label, base in pairs]
-    lines = [header, ["---"] * len(header)]
+    lines = [header]
     for path, (title, factor) in METRICS.items():
         values = {label: _values(runs, path, factor) for label, runs in arms.items()}
         if any(values.values()):
-            cells = [_cell(list(of_arm.values())) for of_arm in values.values()]
-            cells += [_difference(compare(values[label], values[base])) for label, base in pairs]
-            lines.append([title, *cells])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
+            means = [_mean(list(of_arm.values())) for of_arm in values.values()]
+            lines.append([title, *means, *(_difference(compare(values[label], values[base])) for label, base in pairs)])
+    return "\n".join(aligned(lines, "| ", " | ", " |"))
 
 
 def record(arms: Mapping[str, Mapping[int, Evaluation]]) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _values(runs: Mapping[int, Evaluation], path: str, factor: float) -> dict[in
     return {seed: factor * number for seed, number in numbers.items() if number is not None}
 
 
-def _cell(values: Sequence[float]) -> str:
+def _mean(values: Sequence[float]) -> str:
     if not values:
         return ""
     summary = summarise(values)
