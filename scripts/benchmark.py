@@ -1,9 +1,10 @@
-"""Speed, as ratios: python scripts/benchmark.py [images | points | reading | flipping].
+"""Speed, as ratios: python scripts/benchmark.py [images | points | reading | decoding | flipping].
 
 images: a training step with each augmentation, as ratios to the plain step. points: likewise on point clouds, and the plain
 step of PointNet++ as it is usually written (yardstick). reading: a point cloud from its text file and from the file of
-prepared clouds; files are read several times, so that they come from the memory of the operating system. flipping: the
-occlusion curve of images by the robustness suite, and by a plain loop over samples and steps.
+prepared clouds; files are read several times, so that they come from the memory of the operating system. decoding: image
+files decoded by a number of processes, by the loader with as many, and trained on. flipping: the occlusion curve of images
+by the robustness suite, and by a plain loop over samples and steps.
 
 The arms take turns, so that a machine that slows down slows them all; each figure is the median over the rounds. The floor
 of RelDrop at p = 1 is what it cannot do without: the plain step, a forward pass in evaluation mode, and a plain gradient of
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import torch
 from benchmark_arms import image_arms, point_arms
+from benchmark_decoding import ALONE, decoding_arms
 from benchmark_flipping import BATCHED, LOOP, flipping_arms
 from benchmark_reading import CACHED, CACHED_SINGLY, DATASETS, FROM_TEXT, reading_arms
 from tqdm import tqdm
@@ -33,6 +35,7 @@ SETTINGS = {
     "images": ("backbone", "size", "batch_size", "rounds"),
     "points": ("backbone", "points", "batch_size", "rounds"),
     "reading": ("dataset", "points", "batch_size", "rounds"),
+    "decoding": ("backbone", "size", "batch_size", "rounds", "samples", "workers"),
     "flipping": ("backbone", "size", "batch_size", "rounds", "samples", "loop_samples", "steps"),
 }
 POINT_BACKBONES = ("pointnet", "pointnet2_ssg", "pointnet2_msg")
@@ -65,6 +68,10 @@ def report_steps(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict[s
     figures = with_ratios(rows, "plain step")
     lines = ["| arm | median s | ratio to the plain step |", "|---|---|---|"]
     lines += [f"| {name} | {row['seconds']:.3f} | {row['ratio']:.3f} |" for name, row in figures.items()]
+    relevance = statistics.median(
+        a / b for a, b in zip(seconds["attribution alone"], seconds["forward and input gradient"], strict=True)
+    )
+    lines += ["", f"attribution alone: {relevance:.3f} times a forward pass and plain input gradient"]
     if "yardstick step" in figures:
         lines += ["", f"yardstick step: {figures['yardstick step']['ratio']:.2f} times the plain step"]
     return "\n".join(lines), figures
@@ -79,6 +86,14 @@ def report_reading(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict
     for name in (CACHED, CACHED_SINGLY):
         ratio = with_ratios(seconds, name)[FROM_TEXT]["ratio"]
         lines.append(f"{FROM_TEXT}: {ratio:.4g} times as long as {name}")
+    return "\n".join(lines), figures
+
+
+def report_decoding(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict[str, float]]]:
+    """Return a Markdown table and its figures, with the time of an image as a ratio to that of decoding alone."""
+    figures = with_ratios(seconds, ALONE)
+    lines = [f"| an epoch | images/s | time, ratio to {ALONE} |", "|---|---|---|"]
+    lines += [f"| {name} | {1 / row['seconds']:.1f} | {row['ratio']:.3f} |" for name, row in figures.items()]
     return "\n".join(lines), figures
 
 
@@ -130,12 +145,16 @@ def parse_options() -> argparse.Namespace:
         default=Path(os.environ.get("RELDROP_DATA", "data")),
         help="folder that holds the data set; $RELDROP_DATA, or data, by default",
     )
-    parser.add_argument("--samples", type=int, default=1000, help="images whose curve is measured in batches")
+    parser.add_argument(
+        "--samples", type=int, default=1000, help="images decoded, or whose curve is measured in batches"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that decode")
+    parser.add_argument("--train-split", default="train", choices=("train", "val"), help="images that are decoded")
     parser.add_argument("--loop-samples", type=int, default=50, help="those of them that the plain loop goes through")
     parser.add_argument("--steps", type=int, default=32, help="of an occlusion curve")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
-    images = options.subject in ("images", "flipping")
+    images = options.subject in ("images", "flipping", "decoding")
     options.batch_size = options.batch_size or (128 if images else 16)
     options.backbone = options.backbone or ("resnet18" if images else "pointnet2_ssg")
     if options.subject == "points" and options.backbone not in POINT_BACKBONES:
@@ -156,6 +175,14 @@ def main() -> None:
         passes = interleaved(arms, options.rounds, device)
         seconds = {name: [value / clouds[name] for value in values] for name, values in passes.items()}
         text, figures = report_reading(seconds)
+    elif options.subject == "decoding":
+        try:
+            arms, images = decoding_arms(options, device)
+        except ReldropError as error:
+            sys.exit(str(error))
+        passes = interleaved(arms, options.rounds, device)
+        seconds = {name: [value / images for value in values] for name, values in passes.items()}
+        text, figures = report_decoding(seconds)
     elif options.subject == "flipping":
         passes = interleaved(flipping_arms(options, device), options.rounds, device)
         counts = {BATCHED: options.samples, LOOP: options.loop_samples}

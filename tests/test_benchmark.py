@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import randomise
+from PIL import Image
 
 from reldrop.attribution import GradientLRP
 from reldrop.backbones import point_network, resnet
@@ -121,6 +122,26 @@ def test_the_yardstick_computes_our_network(name: str) -> None:
     torch.testing.assert_close(its(points.transpose(1, 2), start=0), expected, rtol=0, atol=1e-8)
     assert (expected[0] - expected[1]).abs().max() > 1e-3  # the logits say something about the clouds
     assert not torch.allclose(its(points.transpose(1, 2), start=1), expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_decoding(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for label in ("n01440764", "n01443537"):
+            folder = tmp_path / "imagenet" / split / label
+            folder.mkdir(parents=True)
+            for number in range(3):
+                Image.new("RGB", (50, 40), (number, 9, 9)).save(folder / f"{number}.JPEG")
+    output = tmp_path / "figures.json"
+    options = "decoding --backbone resnet_tiny --size 32 --batch-size 2 --samples 6 --rounds 1 --device cpu"
+    done = benchmark(options, "--data", tmp_path, "--json", output)
+    assert "| loader |" in done.stdout
+    content = json.loads(output.read_text())
+    assert content["figures"]["decoding alone"]["ratio"] == 1
+    assert len(content["figures"]) == 4
+    done = benchmark(options, "--data", tmp_path / "nowhere", check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
 
 
 def test_both_ways_to_flip_pixels_agree() -> None:
