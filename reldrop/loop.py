@@ -281,7 +281,7 @@ class Loop:
     def _occlusion(self) -> dict[str, float]:
         """Areas under the accuracy on test samples that are occluded in few steps, and how unevenly relevance lies."""
         self.model.eval()
-        limit, size = min(self.config.occlusion_samples, len(self.data.test)), self.config.eval_batch_size
+        limit, size = self.config.occlusion_samples, self.config.eval_batch_size
         with self.fabric.autocast():
             samples = QUICK.measure(
                 self.module,

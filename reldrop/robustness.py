@@ -15,13 +15,15 @@ from reldrop.data.regions import Regions
 from reldrop.errors import ReldropError
 from reldrop.layout import positions
 from reldrop.metrics import occlusion
-from reldrop.metrics.accuracy import confidences, ranks
+from reldrop.metrics.accuracy import confidences, ranks, top_k
 from reldrop.metrics.calibration import aurra, rms_calibration_error
 from reldrop.metrics.regions import region_metrics, spread
 from reldrop.seeding import derive_seed, generator, uniform_of_items
 from reldrop.shares import ALL, Share
 
 ORDERS = ("most", "least", "random")
+KEYS = ("correct", "probability")  # of an outcome
+Outcome = tuple[Tensor, Tensor]  # see `reldrop.metrics.occlusion.outcomes`
 Samples = dict[str, Tensor]  # what was measured -> (N, ...), a row for each sample
 
 
@@ -106,8 +108,11 @@ class Robustness:
         bar = tqdm(total=total, desc="test", unit=data.item, leave=False, disable=None if progress else True)
         for inputs, targets, items in data.eval_items("test", batch_size=batch_size, limit=limit, share=share):
             relevance = attribution(model, inputs, targets, generator=draws).double()
-            show = partial(occlusion.outcomes, predict, occluder, inputs, targets, items, chunk=batch_size)
-            rows = {**self._clean(predict(inputs), targets), **self._curves(relevance, items, show, counts)}
+            logits, hide = predict(inputs), occluder.start(inputs, items)
+            at_once = occluder.at_once(len(inputs), batch_size)
+            show = partial(occlusion.outcomes, predict, hide, targets, at_once=at_once)
+            rows = self._clean(logits, targets)
+            rows |= self._curves(occlusion.outcome(logits, targets), relevance, items, show, counts)
             rows |= self._blocks(inputs, relevance, items, show)
             rows |= {f"spread/{key}": values for key, values in spread(relevance).items()}
             if regions is not None:
@@ -122,8 +127,7 @@ class Robustness:
     @torch.inference_mode()
     def measure_training(self, model: nn.Module, data: Data, batch_size: int = 256) -> Samples:
         """Return train/rank, of the true class of clean training samples, see `train_samples`."""
-        limit = None if self.train_samples is None else min(self.train_samples, len(data.train))
-        batches = data.eval_batches("train", batch_size=batch_size, limit=limit)
+        batches = data.eval_batches("train", batch_size=batch_size, limit=self.train_samples)
         return {"train/rank": torch.cat([ranks(model(inputs), targets).double().cpu() for inputs, targets in batches])}
 
     def _occluder(self, data: Data) -> occlusion.Occluder:
@@ -133,40 +137,30 @@ class Robustness:
     def _clean(self, logits: Tensor, targets: Tensor) -> Samples:
         return {"clean/label": targets, "clean/rank": ranks(logits, targets), "clean/confidence": confidences(logits)}
 
-    def _curves(self, relevance: Tensor, items: Tensor, show: Callable[..., Any], counts: Sequence[int]) -> Samples:
-        shape = relevance.shape
-        by_relevance = occlusion.feature_ranks(relevance)
-        nothing = torch.zeros_like(relevance, dtype=torch.bool)
-        clean = show(masks=[nothing])
+    def _curves(
+        self, clean: Outcome, relevance: Tensor, items: Tensor, show: Callable[..., Outcome], counts: Sequence[int]
+    ) -> Samples:
+        shape, order = relevance.shape, occlusion.feature_ranks(relevance)
+        at_random = (
+            occlusion.random_ranks(items, order.shape[1], draw, self.seed) for draw in range(self.random_draws)
+        )
         curves = {
-            "most": [show(masks=occlusion.most_first(by_relevance, counts, shape))],
-            "least": [show(masks=occlusion.least_first(by_relevance, counts, shape))],
-            "random": [
-                show(masks=occlusion.most_first(self._random_ranks(items, by_relevance.shape[1], draw), counts, shape))
-                for draw in range(self.random_draws)
-            ],
+            "most": [show(masks=occlusion.most_first(order, counts, shape))],
+            "least": [show(masks=occlusion.least_first(order, counts, shape))],
+            "random": [show(masks=occlusion.most_first(random, counts, shape)) for random in at_random],
         }
+        start = dict(zip(KEYS, clean, strict=True))  # where nothing is hidden yet
         return {
-            f"curves/{order}/{key}": torch.cat([clean[place].double(), _mean(draws, place)], 1)
-            for order, draws in curves.items()
-            for place, key in enumerate(("correct", "probability"))
+            path: torch.cat([start[path.rpartition("/")[2]][:, None].double(), values], 1)
+            for path, values in _means("curves", curves).items()
         }
 
-    def _random_ranks(self, items: Tensor, features: int, draw: int) -> Tensor:
-        return occlusion.random_ranks(items, features, draw, self.seed)
-
-    def _blocks(self, inputs: Tensor, relevance: Tensor, items: Tensor, show: Callable[..., Any]) -> Samples:
+    def _blocks(self, inputs: Tensor, relevance: Tensor, items: Tensor, show: Callable[..., Outcome]) -> Samples:
         if not self.blocks:
             return {}
         places = self._image_blocks if inputs.ndim == 4 else self._balls
-        shown = {
-            place: [show(masks=masks) for masks in draws] for place, draws in places(inputs, relevance, items).items()
-        }
-        return {
-            f"blocks/{place}/{key}": _mean(draws, number)
-            for place, draws in shown.items()
-            for number, key in enumerate(("correct", "probability"))
-        }
+        masks = places(inputs, relevance, items)
+        return _means("blocks", {place: [show(masks=each) for each in draws] for place, draws in masks.items()})
 
     def _image_blocks(self, inputs: Tensor, relevance: Tensor, items: Tensor) -> dict[str, list[Iterator[Tensor]]]:
         shape = positions(inputs)
@@ -201,19 +195,18 @@ def summarise(samples: Mapping[str, Tensor], blocks: Sequence[float]) -> dict[st
         samples: what was measured.
         blocks: the shares of the area that blocks hid.
     """
-    correct = (samples["clean/rank"] == 0).double()
-    train = (samples["train/rank"] == 0).double().mean().item()
-    confidence = samples["clean/confidence"]
+    rank, confidence = samples["clean/rank"], samples["clean/confidence"]
+    test, train = top_k(rank, 1), top_k(samples["train/rank"], 1)
     result: dict[str, Any] = {
-        "samples": len(correct),
+        "samples": len(rank),
         "clean": {
-            "top1": correct.mean().item(),
-            "top5": (samples["clean/rank"] < 5).double().mean().item(),
-            "class_mean": _class_mean(correct, samples["clean/label"].long()),
+            "top1": test,
+            "top5": top_k(rank, 5),
+            "class_mean": _class_mean((rank == 0).double(), samples["clean/label"].long()),
             "train_top1": train,
-            "generalisation_gap": train - correct.mean().item(),
-            "rms_calibration_error": rms_calibration_error(confidence, correct == 1),
-            "aurra": aurra(confidence, correct == 1),
+            "generalisation_gap": train - test,
+            "rms_calibration_error": rms_calibration_error(confidence, rank == 0),
+            "aurra": aurra(confidence, rank == 0),
         },
         "curves": areas(samples),
     }
@@ -245,8 +238,13 @@ def _class_mean(correct: Tensor, labels: Tensor) -> float:
     return (hits / sizes)[sizes > 0].mean().item()
 
 
-def _mean(draws: Sequence[tuple[Tensor, Tensor]], place: int) -> Tensor:
-    return torch.stack([draw[place].double() for draw in draws]).mean(0)
+def _means(group: str, shown: Mapping[str, Sequence[Outcome]]) -> Samples:
+    """Return the outcomes under each name, averaged over its draws, by the paths GROUP/NAME/KEY."""
+    return {
+        f"{group}/{name}/{key}": torch.stack([values.double() for values in draws]).mean(0)
+        for name, outcomes in shown.items()
+        for key, draws in zip(KEYS, zip(*outcomes, strict=True), strict=True)
+    }
 
 
 def _mean_of(values: Tensor) -> float:

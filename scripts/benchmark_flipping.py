@@ -41,7 +41,8 @@ def batched_curve(
     ):
         relevance = attribution(model, images, classes)
         masks = occlusion.most_first(occlusion.feature_ranks(relevance), counts, relevance.shape)
-        curves.append(occlusion.outcomes(model, occluder, images, classes, numbers, masks, batch_size)[0])
+        hide, at_once = occluder.start(images, numbers), occluder.at_once(len(images), batch_size)
+        curves.append(occlusion.outcomes(model, hide, classes, masks, at_once)[0])
     return torch.cat(curves).double().mean(0)
 
 

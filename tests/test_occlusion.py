@@ -187,7 +187,8 @@ def test_curves_against_a_plain_loop(chunk: int) -> None:
     ranks, counts = occlusion.feature_ranks(relevance), occlusion.step_counts(36, 8)
     masks = [torch.zeros_like(relevance, dtype=torch.bool), *occlusion.most_first(ranks, counts, relevance.shape)]
     with torch.no_grad():
-        correct, probability = occlusion.outcomes(model, occluder, inputs, targets, items, masks, chunk)
+        hide, at_once = occluder.start(inputs, items), occluder.at_once(len(inputs), chunk)
+        correct, probability = occlusion.outcomes(model, hide, targets, masks, at_once)
     for sample in range(5):
         plain = plain_curve(
             model.weight.detach().numpy(), inputs[sample].numpy(), relevance[sample].numpy(), int(targets[sample]), 8
@@ -208,7 +209,8 @@ def test_clouds_shrink_from_mask_to_mask() -> None:
     masks = occlusion.most_first(ranks, [5, 9, 10], (3, 10))
     occluder = occlusion.Occluder("remove", "points")
     targets = torch.tensor([0, 1, 2])
-    correct, _ = occlusion.outcomes(predict, occluder, clouds, targets, torch.arange(3), masks, chunk=100)
+    hide = occluder.start(clouds, torch.arange(3))
+    correct, _ = occlusion.outcomes(predict, hide, targets, masks, occluder.at_once(len(clouds), chunk=100))
     assert sizes == [(3, 5), (3, 1), (3, 1)]
     assert correct.shape == (3, 3)
     kept = clouds[0, ranks[0] >= 5]

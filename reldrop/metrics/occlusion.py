@@ -1,7 +1,7 @@
 """Occlusion: what a network still recognises when parts of its input are hidden.
 
 Everything works on whole batches. A part that is hidden is a mask, bool (B, H, W) or (B, N), made when it is needed from the
-ranks of pixels or points; `Occluder` hides it, and `outcomes` shows the network as many as fit at once.
+ranks of pixels or points; `Occluder` hides it, and `outcomes` shows the network several of them at once.
 """
 
 import math
@@ -17,10 +17,11 @@ from reldrop.augmentation.fill import Normalisation
 from reldrop.augmentation.masks import rectangles
 from reldrop.errors import ReldropError
 from reldrop.layout import channel_axis
-from reldrop.metrics.accuracy import ranks as class_ranks
+from reldrop.metrics.accuracy import ranks
 from reldrop.seeding import derive_seed, uniform_of_items
 
 Predict = Callable[[Tensor], Tensor]  # inputs (B, ...) -> logits (B, classes)
+Hide = Callable[[Tensor], Tensor]  # mask, bool (B, H, W) or (B, N) -> inputs (B, ...) without what is masked
 
 FILLS = {"images": ("mean", "zero", "blur", "noise"), "points": ("first", "zero", "remove")}
 
@@ -48,7 +49,11 @@ class Occluder:
             on_points = inputs == "points"
             self._fill = Fill(0.0 if on_points and fill == "zero" else fill, normalisation)
 
-    def start(self, inputs: Tensor, items: Tensor) -> Callable[[Tensor], Tensor]:
+    def at_once(self, batch_size: int, chunk: int) -> int:
+        """Return how many masks of a batch fit into `chunk` inputs, at least 1; clouds that get smaller differ in size."""
+        return 1 if self.kind == "remove" else max(1, chunk // batch_size)
+
+    def start(self, inputs: Tensor, items: Tensor) -> Hide:
         """Return a function that hides what is masked, bool (B, H, W) or (B, N), in copies of the inputs.
 
         Args:
@@ -78,39 +83,31 @@ class Occluder:
 
 
 def outcomes(
-    predict: Predict,
-    occluder: Occluder,
-    inputs: Tensor,
-    targets: Tensor,
-    items: Tensor,
-    masks: Iterable[Tensor],
-    chunk: int,
+    predict: Predict, hide: Hide, targets: Tensor, masks: Iterable[Tensor], at_once: int
 ) -> tuple[Tensor, Tensor]:
     """Show a network a batch of B samples under each of several masks.
 
     Args:
         predict: the network.
-        occluder: hides what is masked.
-        inputs: (B, C, H, W) or (B, N, C), normalised.
+        hide: see `Occluder.start`.
         targets: int64 (B,), the true classes.
-        items: int64 (B,), numbers of the samples.
         masks: M of them, each bool (B, H, W) or (B, N); made as they are needed.
-        chunk: inputs that the network is shown at once, at the most, but at least those of one mask.
+        at_once: masks under which the network is shown the batch at the same time.
 
     Returns:
         Whether the true class is predicted, bool (B, M), and its softmax probability, float64 (B, M).
     """
-    correct, probability = [], []
-    hide, masks = occluder.start(inputs, items), iter(masks)
-    at_once = (
-        1 if occluder.kind == "remove" else max(1, chunk // len(targets))
-    )  # clouds differ in size from mask to mask
+    shown, masks = [], iter(masks)
     while some := list(islice(masks, at_once)):
-        classes = targets.repeat(len(some))
-        logits = predict(torch.cat([hide(mask) for mask in some]))
-        correct.append((class_ranks(logits, classes) == 0).view(len(some), -1))
-        probability.append(logits.double().softmax(1).gather(1, classes[:, None]).view(len(some), -1))
-    return torch.cat(correct).T, torch.cat(probability).T
+        hits = outcome(predict(torch.cat([hide(mask) for mask in some])), targets.repeat(len(some)))
+        shown.append([values.view(len(some), -1) for values in hits])
+    correct, probability = (torch.cat(parts).T for parts in zip(*shown, strict=True))
+    return correct, probability
+
+
+def outcome(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return whether the true class is predicted, bool (B,), and its softmax probability, float64 (B,)."""
+    return ranks(logits, targets) == 0, logits.double().softmax(1).gather(1, targets[:, None])[:, 0]
 
 
 # ---- which parts are hidden -----------------------------------------------------------------------------------------
@@ -144,16 +141,16 @@ def step_counts(features: int, steps: int) -> list[int]:
     return [round(features * step / steps) for step in range(1, steps + 1)]
 
 
-def most_first(ranks: Tensor, counts: Sequence[int], shape: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the masks (B, *shape) of the first so many features of an order (B, P), for each count."""
+def most_first(order: Tensor, counts: Sequence[int], shape: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the masks (B, *shape) of the first so many features of an order, their places (B, P), for each count."""
     for count in counts:
-        yield (ranks < count).view(shape)
+        yield (order < count).view(shape)
 
 
-def least_first(ranks: Tensor, counts: Sequence[int], shape: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the masks (B, *shape) of the last so many features of an order (B, P), for each count."""
+def least_first(order: Tensor, counts: Sequence[int], shape: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the masks (B, *shape) of the last so many features of an order, their places (B, P), for each count."""
     for count in counts:
-        yield (ranks >= ranks.shape[1] - count).view(shape)
+        yield (order >= order.shape[1] - count).view(shape)
 
 
 def block_size(area: float, size: tuple[int, int]) -> tuple[int, int]:
