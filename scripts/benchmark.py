@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from benchmark_arms import image_arms, point_arms
 from benchmark_decoding import ALONE, decoding_arms
-from benchmark_flipping import BATCHED, LOOP, flipping_arms
+from benchmark_flipping import BATCHED, flipping_arms
 from benchmark_reading import CACHED, CACHED_SINGLY, DATASETS, FROM_TEXT, reading_arms
 from tqdm import tqdm
 
@@ -68,9 +68,7 @@ def report_steps(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict[s
     figures = with_ratios(rows, "plain step")
     lines = ["| arm | median s | ratio to the plain step |", "|---|---|---|"]
     lines += [f"| {name} | {row['seconds']:.3f} | {row['ratio']:.3f} |" for name, row in figures.items()]
-    relevance = statistics.median(
-        a / b for a, b in zip(seconds["attribution alone"], seconds["forward and input gradient"], strict=True)
-    )
+    relevance = with_ratios(seconds, "forward and input gradient")["attribution alone"]["ratio"]
     lines += ["", f"attribution alone: {relevance:.3f} times a forward pass and plain input gradient"]
     if "yardstick step" in figures:
         lines += ["", f"yardstick step: {figures['yardstick step']['ratio']:.2f} times the plain step"]
@@ -103,6 +101,15 @@ def report_flipping(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dic
     lines = [f"| an image | median ms | ratio to {BATCHED} |", "|---|---|---|"]
     lines += [f"| {name} | {1000 * row['seconds']:.2f} | {row['ratio']:.3f} |" for name, row in figures.items()]
     return "\n".join(lines), figures
+
+
+REPORTS = {
+    "images": report_steps,
+    "points": report_steps,
+    "reading": report_reading,
+    "decoding": report_decoding,
+    "flipping": report_flipping,
+}
 
 
 def with_ratios(rows: dict[str, list[float]], reference: str) -> dict[str, dict[str, float]]:
@@ -162,36 +169,35 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
+def build(options: argparse.Namespace, device: torch.device) -> tuple[dict[str, Callable[[], None]], dict[str, int]]:
+    """Return what is timed, and how many items each of it goes through, whose time is reported.
+
+    Raises:
+        ReldropError: the data are not there.
+    """
+    if options.subject == "reading":
+        return reading_arms(options)
+    if options.subject == "decoding":
+        return decoding_arms(options, device)
+    if options.subject == "flipping":
+        return flipping_arms(options, device)
+    arms = image_arms(options, device) if options.subject == "images" else point_arms(options, device)
+    return arms, dict.fromkeys(arms, 1)
+
+
 def main() -> None:
     options = parse_options()
     device = torch.device("cpu" if options.subject == "reading" else options.device)
     facts = {**machine(device), **{key: getattr(options, key) for key in SETTINGS[options.subject]}}
+    try:
+        arms, counts = build(options, device)
+    except ReldropError as error:
+        sys.exit(str(error))
     if options.subject == "reading":
-        try:
-            arms, clouds = reading_arms(options)
-        except ReldropError as error:
-            sys.exit(str(error))
-        facts |= {"text_files": clouds[FROM_TEXT], "cached_clouds": clouds[CACHED_SINGLY]}
-        passes = interleaved(arms, options.rounds, device)
-        seconds = {name: [value / clouds[name] for value in values] for name, values in passes.items()}
-        text, figures = report_reading(seconds)
-    elif options.subject == "decoding":
-        try:
-            arms, images = decoding_arms(options, device)
-        except ReldropError as error:
-            sys.exit(str(error))
-        passes = interleaved(arms, options.rounds, device)
-        seconds = {name: [value / images for value in values] for name, values in passes.items()}
-        text, figures = report_decoding(seconds)
-    elif options.subject == "flipping":
-        passes = interleaved(flipping_arms(options, device), options.rounds, device)
-        counts = {BATCHED: options.samples, LOOP: options.loop_samples}
-        seconds = {name: [value / counts[name] for value in values] for name, values in passes.items()}
-        text, figures = report_flipping(seconds)
-    else:
-        build = image_arms if options.subject == "images" else point_arms
-        seconds = interleaved(build(options, device), options.rounds, device)
-        text, figures = report_steps(seconds)
+        facts |= {"text_files": counts[FROM_TEXT], "cached_clouds": counts[CACHED_SINGLY]}
+    passes = interleaved(arms, options.rounds, device)
+    seconds = {name: [value / counts[name] for value in values] for name, values in passes.items()}
+    text, figures = REPORTS[options.subject](seconds)
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     print(text)
     if options.json:

@@ -19,7 +19,9 @@ from reldrop.data.framing import RandomResizedCrop
 ALONE, LOADER = "decoding alone", "loader"
 
 
-def decoding_arms(options: argparse.Namespace, device: torch.device) -> tuple[dict[str, Callable[[], None]], int]:
+def decoding_arms(
+    options: argparse.Namespace, device: torch.device
+) -> tuple[dict[str, Callable[[], None]], dict[str, int]]:
     """Return what is timed, and how many images each of it goes through.
 
     Decoding alone has as many processes as the loader; what they decode stays with them.
@@ -49,7 +51,7 @@ def decoding_arms(options: argparse.Namespace, device: torch.device) -> tuple[di
             _train, epoch, partial(step, RelDropBlock(0.5), partial(GradientLRP(), model))
         ),
     }
-    return arms, len(paths)
+    return arms, dict.fromkeys(arms, len(paths))
 
 
 def _decode_alone(

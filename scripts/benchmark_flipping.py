@@ -14,18 +14,24 @@ from reldrop.metrics import occlusion
 BATCHED, LOOP = "in batches", "plain loop over samples and steps"
 
 
-def flipping_arms(options: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], None]]:
-    """Return both ways to measure the curve of the most relevant pixels first; relevance is theirs to compute."""
+def flipping_arms(
+    options: argparse.Namespace, device: torch.device
+) -> tuple[dict[str, Callable[[], None]], dict[str, int]]:
+    """Return both ways to measure the curve of the most relevant pixels first, and how many images each goes through.
+
+    Relevance is theirs to compute.
+    """
     torch.manual_seed(0)
     model = resnet(options.backbone, num_classes=10, size=options.size).to(device).eval()
     inputs = torch.randn(options.samples, 3, options.size, options.size, device=device)
     targets = torch.randint(10, (options.samples,), device=device)
     few = slice(options.loop_samples)
     attribution = GradientLRP()
-    return {
+    arms = {
         BATCHED: partial(batched_curve, model, attribution, inputs, targets, options.steps, options.batch_size),
         LOOP: partial(looped_curve, model, attribution, inputs[few], targets[few], options.steps),
     }
+    return arms, {BATCHED: options.samples, LOOP: options.loop_samples}
 
 
 @torch.no_grad()
