@@ -36,14 +36,14 @@ def cloud_grid(
             limit = np.quantile(abs(values), 0.98) or abs(values).max() or 1.0
             colours = {"c": values[order], "cmap": "coolwarm", "vmin": -limit, "vmax": limit}
             axis.scatter(across[order], upward[order], **colours, **_marks(across))
-        _label(line[0], label)
+        label_row(line[0], label)
     for line, (label, masks) in zip(axes[len(maps) :], dropped.items(), strict=True):
         for axis, (across, upward, depth), mask in zip(line, views, masks.cpu().numpy(), strict=True):
             for points, colour in ((~mask, GREY), (mask, ORANGE)):
                 chosen = points.nonzero()[0]
                 chosen = chosen[(-depth[chosen]).argsort()]
                 axis.scatter(across[chosen], upward[chosen], c=colour, **_marks(across))
-        _label(line[0], label)
+        label_row(line[0], label)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=7)
     for axis in axes.flat:
@@ -55,7 +55,8 @@ def cloud_grid(
     return figure
 
 
-def _label(axis: Axes, text: str) -> None:
+def label_row(axis: Axes, text: str) -> None:
+    """Write to the left of a row of pictures, by its first axis, what it shows, broken into lines."""
     lines = text.replace("_", "\n").replace(", ", ",\n")
     axis.set_ylabel(lines, fontsize=7, rotation=0, ha="right", va="center")
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
+from reldrop.columns import aligned
 from reldrop.errors import ReldropError
 from reldrop.evaluation_figures import dot_figure, figures_of, save
-from reldrop.evaluations import Evaluation, flat
+from reldrop.evaluations import Evaluation
 from reldrop.reporting import cells
-from reldrop.reporting.formats import aligned
-from reldrop.runs import write_json_atomic, write_text_atomic
+from reldrop.runs import write_json_atomic, write_text_atomic, writing
 from reldrop.statistics import Comparison, compare, summarise
 
 logger = logging.getLogger("reldrop")
@@ -57,20 +57,18 @@ def compare_runs(evaluations: Sequence[Evaluation], folder: Path, draw: bool) ->
     for evaluation in evaluations:
         contests[tuple(evaluation.figures[key] for key in ("experiment", "dataset", "backbone"))].append(evaluation)
     for (experiment, dataset, backbone), members in contests.items():
+        if len(members) == 1:
+            continue
         _check_same_samples(members)
         arms = group(members)
-        if len(arms) == 1 and len(members) == 1:
-            continue
         place = folder / f"{experiment}-{backbone}"
         text = table(arms)
-        try:
+        with writing(f"into {place}", "set output=FOLDER"):
             place.mkdir(parents=True, exist_ok=True)
             write_text_atomic(place / "comparison.md", text + "\n")
             write_json_atomic(place / "comparison.json", record(arms))
             if draw:
                 _draw(arms, place)
-        except OSError as error:
-            raise ReldropError(f"cannot write into {place} ({error.strerror or error}); set output=FOLDER") from error
         print(f"\n{experiment}: {dataset}, {backbone}, {members[0].figures['samples']} test samples\n\n{text}")
         logger.info("written to %s", place)
 
@@ -121,7 +119,7 @@ def record(arms: Mapping[str, Mapping[int, Evaluation]]) -> dict[str, Any]:
         "settings": first.figures["settings"],
         "arms": {
             label: {
-                str(seed): {"subject": one.figures["subject"], "weights": one.figures["weights"], **flat(one.figures)}
+                str(seed): {"subject": one.figures["subject"], "weights": one.figures["weights"], **one.numbers}
                 for seed, one in sorted(runs.items())
             }
             for label, runs in arms.items()
@@ -140,8 +138,7 @@ def _check_same_samples(evaluations: Sequence[Evaluation]) -> None:
 
 
 def _values(runs: Mapping[int, Evaluation], path: str, factor: float) -> dict[int, float]:
-    numbers = {seed: flat(one.figures).get(path) for seed, one in runs.items()}
-    return {seed: factor * number for seed, number in numbers.items() if number is not None}
+    return {seed: factor * one.numbers[path] for seed, one in runs.items() if path in one.numbers}
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from reldrop.config import CONFIG_PATH, build, check_group, refuse_unknown, suggest
 from reldrop.errors import ReldropError
 from reldrop.processes import one_device
-from reldrop.runs import write_json_atomic
+from reldrop.runs import write_json_atomic, writing
 from reldrop.trained import UnreadableRun, find_runs
 
 logger = logging.getLogger("reldrop")
@@ -24,7 +24,7 @@ class Settings:
     """What is evaluated and how; see conf/evaluate.yaml for what each means."""
 
     run: tuple[str, ...]
-    config: str | None
+    config: Path | None
     checkpoint: str
     data_dir: str | None
     results_dir: str
@@ -73,7 +73,6 @@ def evaluate(cfg: DictConfig) -> Any:
         return _zero_shot(suite, settings)
     if settings.model is not None:
         raise ReldropError("model=NAME goes with suite=zero_shot; this suite takes runs, with their data: run=FOLDER")
-    from reldrop.comparison import compare_runs  # matplotlib takes a while
     from reldrop.evaluations import Evaluator
 
     check_group(cfg, "attribution")
@@ -87,6 +86,8 @@ def evaluate(cfg: DictConfig) -> Any:
             evaluations.append(evaluator.evaluate(path))
         except UnreadableRun as error:  # of a sweep that is still going on
             logger.warning("left out: %s", error)
+    from reldrop.comparison import compare_runs  # matplotlib takes a while
+
     compare_runs(evaluations, Path(settings.output or Path(settings.results_dir, suite.name)), settings.figures)
     return evaluations
 
@@ -103,8 +104,7 @@ def _zero_shot(suite: Any, settings: Settings) -> dict[str, Any]:
         file = Path(settings.results_dir, suite.name, f"{settings.model}.json")
     else:
         (path,) = find_runs(settings.run)
-        config = None if settings.config is None else Path(settings.config).expanduser()
-        subject = subjects.of_run(path, settings.checkpoint, config, settings.preprocessing)
+        subject = subjects.of_run(path, settings.checkpoint, settings.config, settings.preprocessing)
         file = (path if path.is_dir() else path.parent) / f"{suite.name}.json"
     file = file if settings.output is None else Path(settings.output).expanduser()
     fabric = one_device(settings.accelerator, settings.precision)
@@ -122,13 +122,9 @@ def _zero_shot(suite: Any, settings: Settings) -> dict[str, Any]:
         **figures,
         "missing": missing,
     }
-    try:
+    with writing(str(file), "set output=FILE to another one"):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic(file, results)
-    except OSError as error:
-        raise ReldropError(
-            f"cannot write {file} ({error.strerror or error}); set output=FILE to another one"
-        ) from error
     print(suite.table(figures))
     logger.info("written to %s", file)
     return results
@@ -137,10 +133,13 @@ def _zero_shot(suite: Any, settings: Settings) -> dict[str, Any]:
 def _settings(cfg: DictConfig) -> Settings:
     known = [field.name for field in fields(Settings)]
     refuse_unknown("", cfg, [*known, "suite", "attribution"])
-    values = {key: OmegaConf.to_container(cfg, resolve=True)[key] for key in known}
+    content = OmegaConf.to_container(cfg, resolve=True)
+    values = {key: content[key] for key in known}
     for key in ("config", "model", "weights", "output", "data_dir"):  # Hydra reads what looks like a number as one
         if values[key] is not None:
             values[key] = str(values[key])
+    if values["config"] is not None:
+        values["config"] = Path(values["config"]).expanduser()
     run = values["run"]
     values["run"] = tuple(map(str, run if isinstance(run, list) else [run] if run is not None else []))
     return Settings(**values)

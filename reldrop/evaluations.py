@@ -4,9 +4,9 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from reldrop.data import Data
 from reldrop.data.regions import Regions, find_regions
 from reldrop.errors import ReldropError
 from reldrop.processes import one_device
+from reldrop.reporting.records import Record, numbers
 from reldrop.robustness import Robustness, summarise
-from reldrop.runs import atomic_write, identity, run_hash, write_json_atomic
+from reldrop.runs import atomic_write, write_json_atomic, writing
 from reldrop.tracking import mirror
 from reldrop.trained import Checkpoint, read_checkpoint
 
@@ -41,6 +42,12 @@ class Evaluation:
     folder: Path
     figures: dict[str, Any]
     samples: dict[str, Tensor]
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """The figures by their paths, e.g. curves/accuracy/most, without what describes them."""
+        measured = {key: value for key, value in self.figures.items() if key not in ("seed", "settings")}
+        return dict(numbers(measured, between="/"))
 
     @classmethod
     def read(cls, folder: Path, name: str) -> "Evaluation | None":
@@ -77,7 +84,7 @@ class Evaluator:
         self.suite, self.settings = suite, settings
         self.attribution = build(cfg, "attribution")
         self.fabric = one_device(settings.accelerator, settings.precision)
-        described = OmegaConf.to_container(OmegaConf.create({key: cfg[key] for key in ("suite", "attribution")}))
+        described = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("suite", "attribution")}
         self.how = {**described, "limit": settings.limit, "precision": settings.precision}
         self._data: tuple[DictConfig, Data] | None = None
 
@@ -91,8 +98,7 @@ class Evaluator:
             ReldropError: the run has no checkpoint, a file is damaged, or the attribution is not for its network.
         """
         settings = self.settings
-        config = None if settings.config is None else Path(settings.config).expanduser()
-        checkpoint = read_checkpoint(path, settings.checkpoint, config)
+        checkpoint = read_checkpoint(path, settings.checkpoint, settings.config)
         folder, label = checkpoint.file.parent, self._label(checkpoint)
         evaluation = None if settings.force else Evaluation.read(folder, self.suite.name)
         if evaluation is not None and all(evaluation.figures.get(key) == value for key, value in label.items()):
@@ -112,27 +118,26 @@ class Evaluator:
         }
         figures = {**label, **facts, **summarise(samples, self.suite.blocks)}
         evaluation = Evaluation(folder, figures, samples)
-        with _writing(folder):
+        with writing(f"into {folder}"):
             evaluation.write(self.suite.name)
             images = self._draw(evaluation, checkpoint, data, model, regions) if settings.figures else {}
-        mirror(checkpoint.cfg.get("tracking", {}), folder, flat(evaluation.figures), images)
+        mirror(checkpoint.cfg.get("tracking", {}), folder, evaluation.numbers, images)
         print(_in_words(evaluation.figures))
         logger.info("written to %s", folder / f"{self.suite.name}.json")
         return evaluation
 
     def _label(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Say of what and how: two evaluations with the same label are alike."""
-        cfg = checkpoint.cfg
-        without_seed = {key: value for key, value in identity(cfg).items() if key != "seed"}
+        run = Record.of(checkpoint.run, OmegaConf.to_container(checkpoint.cfg), figures={})  # as tables see it
         return {
             "subject": checkpoint.name,
             "weights": hashlib.sha256(checkpoint.file.read_bytes()).hexdigest()[:16],
-            "experiment": cfg.name,
-            "dataset": cfg.dataset.name,
-            "backbone": cfg.backbone.name,
-            "augmentation": cfg.augmentation.name,
-            "seed": cfg.seed,
-            "setting": run_hash(without_seed),
+            "experiment": run.experiment,
+            "dataset": run.dataset,
+            "backbone": run.backbone,
+            "augmentation": run.augmentation,
+            "seed": run.seed,
+            "setting": run.setting,
             "settings": self.how,
         }
 
@@ -173,17 +178,6 @@ class Evaluator:
         return {name: save(figure, evaluation.folder / name) for name, figure in figures.items()}
 
 
-def flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return the numbers of nested figures by their paths, e.g. curves/accuracy/most, without what describes them."""
-    numbers: dict[str, float] = {}
-    for key, value in figures.items():
-        if isinstance(value, Mapping) and key != "settings":
-            numbers |= flat(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float) and key != "seed":
-            numbers[f"{prefix}{key}"] = value
-    return numbers
-
-
 def _in_words(figures: Mapping[str, Any]) -> str:
     """Say in a few lines what was measured."""
     clean, curves = figures["clean"], figures["curves"]["accuracy"]
@@ -206,11 +200,3 @@ def _in_words(figures: Mapping[str, Any]) -> str:
         f"spread: Gini {figures['spread']['gini']:.3f}, effective share {figures['spread']['effective_share']:.2%}"
     )
     return "\n".join(lines)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ReldropError(f"cannot write into {folder} ({error.strerror or error})") from error

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reldrop.attribution import Attribution
-from reldrop.cloud_figures import cloud_grid
+from reldrop.cloud_figures import cloud_grid, label_row
 from reldrop.data import Data
 from reldrop.data.regions import Regions
 from reldrop.errors import ReldropError
@@ -88,9 +88,7 @@ def _grid(rows: list[tuple[str, Tensor]], titles: list[str]) -> Figure:
                 axis.imshow(image.clip(0, 1).transpose(1, 2, 0), interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
-        line[0].set_ylabel(
-            label.replace("_", "\n").replace(", ", ",\n"), fontsize=7, rotation=0, ha="right", va="center"
-        )
+        label_row(line[0], label)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=7)
     return figure

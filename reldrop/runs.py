@@ -153,6 +153,19 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         os.close(folder)
 
 
+@contextmanager
+def writing(what: str, advice: str = "") -> Iterator[None]:
+    """Say in one sentence that something cannot be written, and perhaps what to do about it.
+
+    Raises:
+        ReldropError: in place of any `OSError` of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ReldropError(f"cannot write {what} ({error.strerror or error}){advice and '; '}{advice}") from error
+
+
 def write_text_atomic(path: Path, text: str) -> None:
     """Write a text file as a whole or not at all."""
     with atomic_write(path) as file:
@@ -189,7 +202,7 @@ class Run:
     def __init__(self, cfg: DictConfig) -> None:
         self.folder = run_folder(cfg)
         config = OmegaConf.create(_resolved(cfg))
-        try:
+        with writing(f"to run folder {self.folder}", "set results_dir to a folder that can be written"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.folder)
             try:
@@ -197,11 +210,6 @@ class Run:
             except BaseException:
                 self.close()
                 raise
-        except OSError as error:
-            raise ReldropError(
-                f"cannot write to run folder {self.folder} ({error.strerror or error}); "
-                "set results_dir to a folder that can be written"
-            ) from error
 
     def __enter__(self) -> "Run":
         return self

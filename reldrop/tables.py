@@ -16,7 +16,7 @@ from reldrop.reporting.published import join, read_published
 from reldrop.reporting.records import Record, read_runs, select
 from reldrop.reporting.scores import DEFAULT, Score
 from reldrop.reporting.status import status_table
-from reldrop.runs import write_json_atomic, write_text_atomic
+from reldrop.runs import write_json_atomic, write_text_atomic, writing
 
 HELP = """\
 words:
@@ -212,12 +212,10 @@ def _format_of(output: Path) -> str:
 def _write(table: Table, output: Path, form: str, remarks: Sequence[str]) -> None:
     """Write a table and, beside it, the runs that it came from."""
     beside = output.with_name(f"{output.name}.runs.json")
-    try:
+    with writing(str(output), "set output to another file"):
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomic(output, FORMATS[form][1](table))
         write_json_atomic(beside, provenance(table, remarks))
-    except OSError as error:
-        raise ReldropError(f"cannot write {output} ({error.strerror or error}); set output to another file") from error
     print(output)
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from reldrop.columns import aligned
 from reldrop.data.folders import Files
 from reldrop.errors import ReldropError
 from reldrop.metrics.accuracy import confidences, ranks, restrict, top_k
@@ -141,9 +142,7 @@ class ZeroShot:
             if name in results:
                 shares = (_percent(results[name][key]) for key in COLUMNS)
                 lines.append([TITLES[name], str(results[name]["images"]), *shares])
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        ruled = [lines[0], ["-" * width for width in widths], *lines[1:]]
-        text = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in ruled] if len(lines) > 1 else []
+        text = aligned(lines, "| ", " | ", " |") if len(lines) > 1 else []
         r, o = results.get("imagenet_r", {}), results.get("imagenet_o")
         if "val_top1" in r:
             text.append(

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from typing import NamedTuple
 
+from reldrop.columns import aligned
 from reldrop.reporting.cells import BASELINES, Cell
 from reldrop.reporting.layouts import Table
 from reldrop.reporting.scores import Score
@@ -77,13 +78,6 @@ FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {  # name -> suffix of 
     "latex": (".tex", latex),
     "csv": (".csv", comma_separated),
 }
-
-
-def aligned(lines: list[list[str]], start: str = "", between: str = "  ", end: str = "") -> list[str]:
-    """Return lines of texts, the first of which is the header, in columns with a rule under the header."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    ruled = [lines[0], ["-" * width for width in widths], *lines[1:]]
-    return [f"{start}{between.join(map(str.ljust, line, widths))}{end}".rstrip() for line in ruled]
 
 
 def legend(table: Table) -> list[str]:

@@ -191,18 +191,28 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
+def numbers(value: Any, prefix: str = "", between: str = ".") -> Iterator[tuple[str, float]]:
+    """Yield the numbers in nested dictionaries and lists, with their paths."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        if isinstance(item, dict | list):
+            yield from numbers(item, f"{prefix}{key}{between}", between)
+        elif isinstance(item, int | float) and not isinstance(item, bool):
+            yield f"{prefix}{key}", item
+
+
 def _read(folder: Path) -> Record:
     config = OmegaConf.to_container(read_config(folder))
     environment = folder / "environment.json"
     starts = read_json(environment)["starts"] if environment.exists() else []
     summary = read_json(folder / "summary.json")
-    figures = dict(_numbers(summary))
+    figures = dict(numbers(summary))
     conditions = {f"summary.{key}": summary[key] for key in SAMPLES if key in summary}
     for file in sorted(folder.glob("*.json")):
         if file.name not in ("summary.json", "environment.json"):
             content = read_json(file)
             if isinstance(content, dict):
-                figures |= _numbers(content, f"{file.stem}.")
+                figures |= numbers(content, f"{file.stem}.")
                 conditions |= {f"{file.stem}.{key}": value for key, value in _conditions(content)}
     return Record.of(
         str(folder), config, figures=figures, conditions=conditions, starts=[_start(start) for start in starts]
@@ -256,13 +266,3 @@ def _nested(settings: dict[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
         node[leaf] = value
     return nested
-
-
-def _numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the numbers in nested dictionaries and lists, with dotted keys."""
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, item in items:
-        if isinstance(item, dict | list):
-            yield from _numbers(item, f"{prefix}{key}.")
-        elif isinstance(item, int | float) and not isinstance(item, bool):
-            yield f"{prefix}{key}", item

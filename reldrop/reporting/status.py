@@ -7,8 +7,8 @@ from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
+from reldrop.columns import aligned
 from reldrop.errors import ReldropError, first_line
-from reldrop.reporting.formats import aligned
 from reldrop.reporting.records import read_config, run_folders
 from reldrop.runs import is_held
 
