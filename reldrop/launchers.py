@@ -59,7 +59,7 @@ class Local:
     interrupted: ClassVar[str] = "the same command goes on from the last checkpoint"
 
     def run(self, jobs: Sequence["Job"], folder: Path) -> list[str | None]:
-        return [job() for job in jobs]
+        return [job.train() for job in jobs]
 
 
 @dataclass(frozen=True)

@@ -45,17 +45,24 @@ class Job:
         return ".".join(self.folder.parts[-3:])
 
     def __call__(self) -> str | None:
+        """Do all that a process has been started for."""
+        from reldrop.processes import disconnect
+
+        word = self.train()
+        disconnect()
+        return word
+
+    def train(self) -> str | None:
         """Train; return what went wrong, in a line, or None. One of several processes ends all of them instead."""
         from hydra.core.utils import configure_log
 
-        from reldrop.processes import are_several, disconnect
+        from reldrop.processes import are_several
         from reldrop.train import leave, train
 
         configure_log(OmegaConf.create(self.logging))
         sys.argv = self.command
         try:
             train(OmegaConf.create(self.cfg))
-            disconnect()
             return None
         except Exception as error:
             if are_several():
@@ -95,11 +102,17 @@ class Sweep:
 
     def __init__(self, loader: "ConfigLoader", config: DictConfig) -> None:
         from reldrop.config import build, check_group
+        from reldrop.launchers import Local
+        from reldrop.processes import launched
 
         self._loader, self._config = loader, config
         with _in_a_sentence():
             check_group(config, "launcher")
             self._launcher = build(config, "launcher")
+            if launched().processes > 1 and not isinstance(self._launcher, Local):
+                raise ReldropError(
+                    "torchrun and srun start processes for launcher=local only; other launchers do so themselves"
+                )
 
     def launch(self, overrides: list[list[str]]) -> list[float]:
         """Train the runs of these overrides; return their test accuracies, nan where there is none."""
@@ -139,7 +152,9 @@ class Sweep:
 
 def report() -> int:
     """Print a table of the runs of this process's sweeps, if there were any; return the exit code, 1 if some failed."""
-    if not outcomes:
+    from reldrop.processes import launched
+
+    if not outcomes or launched().rank:  # other processes have the same to say
         return 0
     width = max(len(outcome.label) for outcome in outcomes)
     print("\n".join(f"{each.label:{width}}  {each.state:13}  {each.detail}".rstrip() for each in outcomes))
@@ -161,11 +176,13 @@ def _in_a_sentence(interrupted: str = "") -> Iterator[None]:
 
 def _cleared(job: Job) -> Job:
     """Start the run over now if its configuration says so: a job that is put back into a queue must go on instead."""
+    from reldrop.processes import launched
     from reldrop.runs import Run
 
     if not job.cfg["force"]:
         return job
-    Run(OmegaConf.create(job.cfg)).close()
+    if launched().rank == 0:
+        Run(OmegaConf.create(job.cfg)).close()
     return replace(job, cfg={**job.cfg, "force": False})
 
 
