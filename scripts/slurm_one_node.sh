@@ -98,9 +98,9 @@ start() { # NAME COMMAND...
   echo $! >"$base/$name.pid"
 }
 
-alive() { # NAME: whether the process that was started under it still runs
+alive() { # NAME: whether the process that was started under it still runs; Debian's binaries are called NAME-wlm
   local pid
-  pid=$(cat "$base/$1.pid" 2>/dev/null) && [ "$(basename "$(readlink "/proc/$pid/exe")")" = "$1" ]
+  pid=$(cat "$base/$1.pid" 2>/dev/null) && [[ $(basename "$(readlink "/proc/$pid/exe")") = $1* ]]
 }
 
 wait_for() { # COMMAND..., for half a minute
