@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import pickle
+import re
 import shlex
 import shutil
 import subprocess
@@ -298,8 +299,8 @@ def _ids(submitted: Sequence[Any]) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the last thing that sbatch said."""
-    lines = [line for line in str(error).splitlines() if line.startswith("sbatch: error: ")]
-    return (lines or [str(error).strip().splitlines()[-1]])[-1].removeprefix("sbatch: error: ")
+    said = re.findall(r"^sbatch: (?:error|fatal): (.*)$", str(error), re.MULTILINE)
+    return (said or str(error).strip().splitlines())[-1]
 
 
 def _result(job: Any, deadline: float) -> str | None:
