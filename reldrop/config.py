@@ -33,8 +33,9 @@ TOP_LEVEL = [
     "trainer",
     "tracking",
     "scale",
+    "launcher",
 ]
-GROUPS = ("dataset", "backbone", "augmentation", "attribution", "optimizer", "scheduler")
+GROUPS = ("dataset", "backbone", "augmentation", "attribution", "optimizer", "scheduler", "launcher")
 LABELS = {"augmentation": ("name",)}  # keys that name a choice and are no argument of what it builds
 
 

@@ -1,6 +1,7 @@
 """The training loop: attribute, occlude, take the ordinary step."""
 
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from reldrop.attribution import Attribution
 from reldrop.batch_norm import Together, average_statistics
 from reldrop.data import Data
 from reldrop.errors import ReldropError
+from reldrop.interruptions import SIGNALS, Interruptions
 from reldrop.layout import channel_axis, positions
 from reldrop.robustness import Robustness, areas
 from reldrop.runs import Follower, Run
@@ -92,24 +94,30 @@ class Loop:
         self.totals = Totals()
         self._conserved: list[Tensor] = []  # in this process, since the totals were last brought together
         self._unchecked: tuple[int, int, Tensor, Tensor, Tensor] | None = None
+        self._interruptions = Interruptions()
+        self._noted: list[Tensor] = []  # for each of SIGNALS, by how many processes; of the last two steps at most
         self.selection = "validation_top1" if data.validation is not None else "test_top1"
 
     # ---- the method -------------------------------------------------------------------------------------------------
 
     def train(self, on_epoch: Callable[[dict[str, Any]], None]) -> None:
-        """Train from where the run stands to its end; `on_epoch` is given the record of each epoch."""
-        while not self._is_over():
-            self._train_epoch()
-            record = self._evaluate()
-            self.run.log(record)
-            on_epoch(record)
-            self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
-            if not self.best or record[self.selection] > self.best[self.selection]:
-                self.best = record
-                self._keep("best.pt")
-            if self.config.keep_every and self.epoch % self.config.keep_every == 0:
-                self._keep(f"epoch{self.epoch:04}.pt")
-            self.save()
+        """Train from where the run stands to its end; `on_epoch` is given the record of each epoch.
+
+        SIGTERM and SIGUSR2 wait for a checkpoint, see `Interruptions`.
+        """
+        with self._interruptions:
+            while not self._is_over():
+                self._train_epoch()
+                record = self._evaluate()
+                self.run.log(record)
+                on_epoch(record)
+                self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
+                if not self.best or record[self.selection] > self.best[self.selection]:
+                    self.best = record
+                    self._keep("best.pt")
+                if self.config.keep_every and self.epoch % self.config.keep_every == 0:
+                    self._keep(f"epoch{self.epoch:04}.pt")
+                self.save()
 
     def _train_epoch(self) -> None:
         self.model.train(not (self.config.eval_after_attribution and self.totals.attributed))
@@ -133,6 +141,9 @@ class Loop:
             self.totals.seconds += time.perf_counter() - started
             if self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0:
                 self.save()
+            for number in self._noted_by_all():
+                self.save()
+                self._leave(number)
             started = time.perf_counter()
         self._check_finite()
 
@@ -205,9 +216,11 @@ class Loop:
             changed = (occluded != inputs).any(channel_axis(inputs))
             sums.append(changed.flatten(1).double().mean(1).sum() * (part.items / len(inputs)))
         if self._several:
-            together = torch.stack(sums)
+            noted = [float(number in self._interruptions.noted()) for number in SIGNALS]
+            together = torch.cat([torch.stack(sums), loss.new_tensor(noted, dtype=torch.float64)])
             dist.all_reduce(together)
-            sums, loss = list(together), together[0] / part.count
+            self._noted.append(together[len(sums) :])
+            sums, loss = list(together[: len(sums)]), together[0] / part.count
         totals.samples += part.count
         totals.loss = totals.loss + sums[0]
         totals.occluded = totals.occluded + sum(sums[1:])
@@ -264,6 +277,7 @@ class Loop:
         self.model.eval()
         size = self.config.eval_batch_size
         for inputs, targets in self.data.eval_batches(split, batch_size=size, limit=limit, share=self.share):
+            self._heed()
             logits = self.model(inputs.contiguous(memory_format=self.memory_format))
             top5.update(logits, targets)
             confusion.update(logits, targets)
@@ -282,6 +296,11 @@ class Loop:
         """Areas under the accuracy on test samples that are occluded in few steps, and how unevenly relevance lies."""
         self.model.eval()
         limit, size = self.config.occlusion_samples, self.config.eval_batch_size
+
+        def predict(inputs: Tensor) -> Tensor:
+            self._heed()
+            return self.model(inputs)
+
         with self.fabric.autocast():
             samples = QUICK.measure(
                 self.module,
@@ -290,7 +309,7 @@ class Loop:
                 None,
                 limit,
                 size,
-                self.model,
+                predict,
                 progress=False,
                 share=self.share,
             )
@@ -322,6 +341,9 @@ class Loop:
         """Write all that training depends on to last.pt, unless the loss went wrong."""
         self._check_finite()
         self._bring_together()
+        self._write()
+
+    def _write(self) -> None:
         self.run.save(
             {
                 "epoch": self.epoch,
@@ -357,6 +379,26 @@ class Loop:
 
     def _keep(self, name: str) -> None:
         self.run.save({"model": self._weights(), "epoch": self.epoch}, name)
+
+    def _noted_by_all(self) -> list[int]:
+        """Return the signals to heed now; of several processes, those that any had had by the step before, hence all alike."""
+        if not self._several:
+            return self._interruptions.noted()
+        if len(self._noted) < 2:
+            return []
+        return [number for number, processes in zip(SIGNALS, self._noted.pop(0).tolist(), strict=True) if processes]
+
+    def _heed(self) -> None:
+        """Heed signals between the batches of an evaluation, behind the last step of an epoch; each process by itself."""
+        for number in self._interruptions.noted():
+            self._write()
+            self._leave(number)
+
+    def _leave(self, number: int) -> None:
+        """Do what a signal asks for; that may be nothing."""
+        name = signal.Signals(number).name
+        logger.info("%s: the checkpoint is after %d epochs and %d batches", name, self.epoch, self.batch)
+        self._interruptions.hand_on(number)
 
     def _weights(self) -> dict[str, Tensor]:
         return self.module.state_dict()

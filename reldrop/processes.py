@@ -90,7 +90,8 @@ def one_device(accelerator: str, precision: str, group: str = "") -> Fabric:
     Raises:
         ReldropError: the device or the precision is not to be had.
     """
-    with _usable(accelerator, precision, group):
+    with _usable(accelerator, precision, group), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The `srun` command is available")  # a single process needs none
         fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     return _refuse_half_on_cpu(fabric, precision, group)
 

@@ -22,6 +22,7 @@ from reldrop.loop import Loop
 from reldrop.processes import are_several, disconnect, launched, reports, start_fabric
 from reldrop.runs import Follower, Run, outcome
 from reldrop.seeding import derive_seed
+from reldrop.sweep import report
 from reldrop.tracking import Tracker, start_tracking
 from reldrop.trainer import TrainerConfig
 
@@ -157,16 +158,16 @@ def main(cfg: DictConfig) -> float:
     try:
         return train(cfg)["test_top1"]
     except ReldropError as error:
-        _exit(f"error: {error}")
+        leave(f"error: {error}")
     except KeyboardInterrupt:
-        _exit("interrupted; the same command goes on from the last checkpoint")
+        leave("interrupted; the same command goes on from the last checkpoint")
     except Exception:
         if not are_several():
             raise
-        _exit(traceback.format_exc())
+        leave(traceback.format_exc())
 
 
-def _exit(message: str) -> NoReturn:
+def leave(message: str) -> NoReturn:
     """End the command with code 1, or this process, and with it the others; one of them says why."""
     if not are_several():
         sys.exit(message if reports() else 1)
@@ -183,6 +184,7 @@ def command() -> None:
     try:
         main()
         disconnect()
+        sys.exit(report())
     except SystemExit as stop:
         hint = suggest(sys.argv[1:], CONFIG_PATH) if stop.code == 1 else None
         sys.exit(hint or stop.code)

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -18,6 +17,7 @@ from reldrop.data.cloud_files import read_cloud, read_h5
 from reldrop.data.cloud_lists import CloudFile
 from reldrop.errors import ReldropError, first_line
 from reldrop.geometry import farthest_points
+from reldrop.interruptions import ignore_signals
 from reldrop.seeding import generator
 
 BLOCK = 16  # clouds read and sampled at a time
@@ -123,7 +123,7 @@ def _one_thread() -> Iterator[None]:
 
 def _follow_parent(_: int) -> None:
     """Let a reading process end when the one that started it does, and not before, in the middle of its results."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all processes, but the parent ends the others
+    ignore_signals()
 
     def watch() -> None:  # for a parent that is killed
         multiprocessing.parent_process().join()

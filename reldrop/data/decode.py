@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from reldrop.data.framing import Frame, RandomResizedCrop, fit
 from reldrop.errors import ReldropError
+from reldrop.interruptions import ignore_signals
 from reldrop.seeding import generator
 
 logger = logging.getLogger("reldrop")
@@ -262,5 +263,6 @@ class StreamedImages:
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=pin_memory,
+            worker_init_fn=ignore_signals,
             generator=generator(0, "loader"),  # else it draws from the global one
         )

@@ -1,0 +1,205 @@
+"""A sweep: many runs by one command, through the launcher that the configuration names, and a table of how they ended."""
+
+import json
+import logging
+import os
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from reldrop.errors import ReldropError, first_line
+
+# What trains is imported where it is used: a job must be read, and its handler of signals be in place, before that takes time.
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+
+logger = logging.getLogger("reldrop")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run on its way to the process that trains it.
+
+    Args:
+        folder: of the run.
+        cfg: its configuration, composed when the sweep began, with its interpolations: later changes of files do not matter.
+        logging: Hydra's `job_logging`.
+        command: the arguments of the command that began the sweep, which the run takes down.
+    """
+
+    folder: Path
+    cfg: dict[str, Any]
+    logging: dict[str, Any]
+    command: list[str]
+
+    @property
+    def label(self) -> str:
+        """The run in a word that is the name of a file: experiment, augmentation, and seed with hash."""
+        return ".".join(self.folder.parts[-3:])
+
+    def __call__(self) -> str | None:
+        """Do all that a process has been started for."""
+        from reldrop.processes import disconnect
+
+        word = self.train()
+        disconnect()
+        return word
+
+    def train(self) -> str | None:
+        """Train; return what went wrong, in a line, or None. One of several processes ends all of them instead."""
+        from hydra.core.utils import configure_log
+
+        from reldrop.processes import are_several
+        from reldrop.train import leave, train
+
+        configure_log(OmegaConf.create(self.logging))
+        sys.argv = self.command
+        try:
+            train(OmegaConf.create(self.cfg))
+            return None
+        except Exception as error:
+            if are_several():
+                leave(traceback.format_exc())
+            # As a word: an exception of some library might not survive the way to another process.
+            known = isinstance(error, ReldropError)
+            logger.error("failed: %s", error if known else traceback.format_exc())
+            return str(error) if known else f"{type(error).__name__}: {first_line(error)}"
+
+    def checkpoint(self) -> Any:
+        """Return, for submitit to put back into the queue, the same again: it is in its folder that a run goes on."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a sweep stands at its end: already there, finished, failed or submitted."""
+
+    label: str
+    state: str
+    detail: str
+    accuracy: float = float("nan")
+
+
+outcomes: list[Outcome] = []  # of the sweeps of this process, for `report`
+
+
+class Sweep:
+    """Gives the runs that are missing to the launcher.
+
+    Args:
+        loader: composes the configuration of each run.
+        config: the composed configuration of the sweep, with the node `hydra`.
+    """
+
+    def __init__(self, loader: "ConfigLoader", config: DictConfig) -> None:
+        from reldrop.config import build, check_group
+        from reldrop.launchers import Local
+        from reldrop.processes import launched
+
+        self._loader, self._config = loader, config
+        with _in_a_sentence():
+            check_group(config, "launcher")
+            self._launcher = build(config, "launcher")
+            if launched().processes > 1 and not isinstance(self._launcher, Local):
+                raise ReldropError(
+                    "torchrun and srun start processes for launcher=local only; other launchers do so themselves"
+                )
+
+    def launch(self, overrides: list[list[str]]) -> list[float]:
+        """Train the runs of these overrides; return their test accuracies, nan where there is none."""
+        with _in_a_sentence(self._launcher.interrupted):
+            jobs = [self._job(each) for each in overrides]
+            missing = list({job.folder: job for job in jobs if not _summary(job.folder) or job.cfg["force"]}.values())
+            logger.info("%d runs, of which %d are to be trained", len({job.folder for job in jobs}), len(missing))
+            missing = [_cleared(job) for job in missing]
+            said = self._launcher.run(missing, Path(self._config.hydra.sweep.dir).absolute()) if missing else []
+        found = {job.folder: _outcome(job.folder, "already there", None) for job in jobs}
+        for job, word in zip(missing, said, strict=True):
+            found[job.folder] = _outcome(job.folder, "finished" if self._launcher.waits else "submitted", word)
+        outcomes.extend(found.values())
+        return [found[job.folder].accuracy for job in jobs]
+
+    def _job(self, overrides: list[str]) -> Job:
+        """Compose the configuration of a run, and check it: nothing begins with a mistake in one of them."""
+        from reldrop.config import check_inputs, check_keys, check_scale
+        from reldrop.runs import run_folder
+        from reldrop.train import check_parts
+
+        composed = self._loader.load_sweep_config(self._config, overrides)
+        with open_dict(composed):
+            composed.hydra.runtime.output_dir = composed.hydra.sweep.dir
+            logging_of_jobs = OmegaConf.to_container(composed.hydra.job_logging, resolve=True)
+            del composed["hydra"]
+        try:
+            check_keys(composed)
+            check_scale(composed)
+            check_inputs(composed)
+            check_parts(composed)
+            folder = run_folder(composed).absolute()
+        except ReldropError as error:
+            own = [override for override in overrides if not override.startswith("launcher")]
+            raise ReldropError(f"{error} (in the run {' '.join(own)})") from error
+        return Job(folder, OmegaConf.to_container(composed), logging_of_jobs, sys.argv)
+
+
+def report() -> int:
+    """Print a table of the runs of this process's sweeps, if there were any; return the exit code, 1 if some failed."""
+    from reldrop.processes import launched
+
+    if not outcomes or launched().rank:  # other processes have the same to say
+        return 0
+    width = max(len(outcome.label) for outcome in outcomes)
+    print("\n".join(f"{each.label:{width}}  {each.state:13}  {each.detail}".rstrip() for each in outcomes))
+    counts = Counter(outcome.state for outcome in outcomes)
+    print(f"{len(outcomes)} runs: {', '.join(f'{count} {state}' for state, count in counts.items())}")
+    return 1 if counts["failed"] else 0
+
+
+@contextmanager
+def _in_a_sentence(interrupted: str = "") -> Iterator[None]:
+    """End the command for what its user can mend; Hydra would show a traceback of itself."""
+    try:
+        yield
+    except ReldropError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted; {interrupted}")
+
+
+def _cleared(job: Job) -> Job:
+    """Start the run over now if its configuration says so: a job that is put back into a queue must go on instead."""
+    from reldrop.processes import launched
+    from reldrop.runs import Run
+
+    if not job.cfg["force"]:
+        return job
+    if launched().rank == 0:
+        Run(OmegaConf.create(job.cfg)).close()
+    return replace(job, cfg={**job.cfg, "force": False})
+
+
+def _summary(folder: Path) -> dict[str, Any] | None:
+    path = folder / "summary.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _outcome(folder: Path, state: str, word: str | None) -> Outcome:
+    label = os.sep.join(folder.parts[-3:])
+    summary = _summary(folder)
+    if summary is not None:
+        return Outcome(label, state, f"test accuracy {summary['test_top1']:.2%}", summary["test_top1"])
+    if state == "submitted":
+        return Outcome(label, state, word or "")
+    failed = folder / "FAILED"
+    if failed.exists():  # the exact reason, also of a job that could not say it
+        word = failed.read_text().strip().splitlines()[-1].removeprefix(f"{ReldropError.__module__}.ReldropError: ")
+    return Outcome(label, "failed", word or "ended without a word")
