@@ -4,6 +4,7 @@ RUN := $(VENV)/bin/python
 DEMO := results/demo
 
 RESULTS ?= results
+WORKERS ?= 2
 
 .PHONY: demo test tables figures setup lint clean
 
@@ -24,8 +25,9 @@ figures: setup
 			--output "$(RESULTS)/figures/$$(basename "$$(dirname "$$arm")")-$$(basename "$$arm").png" || exit 1; \
 	done
 
+# One worker for each two GB or so of memory, and for each core.
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 setup: $(VENV)/installed
 

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +30,13 @@ class Job:
     Args:
         folder: of the run.
         cfg: its configuration, composed when the sweep began, with its interpolations: later changes of files do not matter.
-        logging: Hydra's `job_logging`.
+        composed: the same with Hydra's own part.
         command: the arguments of the command that began the sweep, which the run takes down.
     """
 
     folder: Path
     cfg: dict[str, Any]
-    logging: dict[str, Any]
+    composed: DictConfig
     command: list[str]
 
     @property
@@ -54,12 +54,14 @@ class Job:
 
     def train(self) -> str | None:
         """Train; return what went wrong, in a line, or None. One of several processes ends all of them instead."""
+        from hydra.core.hydra_config import HydraConfig
         from hydra.core.utils import configure_log
 
         from reldrop.processes import are_several
         from reldrop.train import leave, train
 
-        configure_log(OmegaConf.create(self.logging))
+        HydraConfig.instance().set_config(self.composed)
+        configure_log(HydraConfig.get().job_logging)
         sys.argv = self.command
         try:
             train(OmegaConf.create(self.cfg))
@@ -116,12 +118,16 @@ class Sweep:
 
     def launch(self, overrides: list[list[str]]) -> list[float]:
         """Train the runs of these overrides; return their test accuracies, nan where there is none."""
+        from reldrop.plans import written_down
+        from reldrop.processes import launched
+
         with _in_a_sentence(self._launcher.interrupted):
             jobs = [self._job(each) for each in overrides]
             missing = list({job.folder: job for job in jobs if not _summary(job.folder) or job.cfg["force"]}.values())
             logger.info("%d runs, of which %d are to be trained", len({job.folder for job in jobs}), len(missing))
             missing = [_cleared(job) for job in missing]
-            said = self._launcher.run(missing, Path(self._config.hydra.sweep.dir).absolute()) if missing else []
+            with written_down([job.folder for job in missing]) if launched().rank == 0 else nullcontext():
+                said = self._launcher.run(missing, Path(self._config.hydra.sweep.dir).absolute()) if missing else []
         found = {job.folder: _outcome(job.folder, "already there", None) for job in jobs}
         for job, word in zip(missing, said, strict=True):
             found[job.folder] = _outcome(job.folder, "finished" if self._launcher.waits else "submitted", word)
@@ -137,18 +143,17 @@ class Sweep:
         composed = self._loader.load_sweep_config(self._config, overrides)
         with open_dict(composed):
             composed.hydra.runtime.output_dir = composed.hydra.sweep.dir
-            logging_of_jobs = OmegaConf.to_container(composed.hydra.job_logging, resolve=True)
-            del composed["hydra"]
+        cfg = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
         try:
-            check_keys(composed)
-            check_scale(composed)
-            check_inputs(composed)
-            check_parts(composed)
-            folder = run_folder(composed).absolute()
+            check_keys(cfg)
+            check_scale(cfg)
+            check_inputs(cfg)
+            check_parts(cfg)
+            folder = run_folder(cfg).absolute()
         except ReldropError as error:
             own = [override for override in overrides if not override.startswith("launcher")]
             raise ReldropError(f"{error} (in the run {' '.join(own)})") from error
-        return Job(folder, OmegaConf.to_container(composed), logging_of_jobs, sys.argv)
+        return Job(folder, OmegaConf.to_container(cfg), composed, sys.argv)
 
 
 def report() -> int:

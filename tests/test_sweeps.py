@@ -23,6 +23,8 @@ from reldrop import launchers
 from reldrop.errors import ReldropError
 from reldrop.interruptions import Interruptions
 from reldrop.launchers import Parallel, Slurm
+from reldrop.plans import PLANS
+from reldrop.reporting.status import status_table
 from reldrop.runs import run_folder
 from reldrop.sweep import outcomes
 from reldrop.train import command, train
@@ -135,10 +137,45 @@ def test_force_starts_over_once(
     assert not (folder / "summary.json").exists()
 
 
-def test_the_command_is_taken_down(tmp_path: Path, sweep: Callable[..., tuple[Any, str]]) -> None:
-    sweep(tmp_path, "launcher=parallel", "launcher.jobs=1", *QUICK, "trainer.epochs=1", "seed=3")
-    started = json.loads(next(tmp_path.rglob("environment.json")).read_text())["starts"]
-    assert [start["command"].split()[:2] for start in started] == [["train.py", "launcher=parallel"]]
+@pytest.mark.parametrize("launcher", ["local", "parallel"])
+def test_the_command_is_taken_down(tmp_path: Path, sweep: Callable[..., tuple[Any, str]], launcher: str) -> None:
+    """That of the sweep, and the overrides of the run itself, from which tables make commands for what they lack."""
+    sweep(tmp_path, "-m", f"launcher={launcher}", *QUICK, "trainer.epochs=1", "seed=3,4", "augmentation=none")
+    started = {
+        json.loads(path.read_text())["starts"][0]["command"]: json.loads(path.read_text())["starts"][0]["overrides"]
+        for path in tmp_path.rglob("seed3*/environment.json")
+    }
+    ((command, overrides),) = started.items()
+    assert command.startswith(f"train.py -m launcher={launcher}")
+    assert {"augmentation=none", "seed=3", f"launcher={launcher}"} <= set(overrides)
+
+
+def test_runs_that_wait_are_known(
+    tmp_path: Path, sweep: Callable[..., tuple[Any, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "results"
+    during: list[str] = []
+
+    def watch(self: launchers.Local, jobs: list[Any], folder: Path) -> list[str | None]:
+        first = jobs[0].train()
+        during.append(status_table(results))
+        return [first, *(job.train() for job in jobs[1:])]
+
+    monkeypatch.setattr(launchers.Local, "run", watch)
+    sweep(tmp_path, "-m", *QUICK, "augmentation=none", "seed=0,1,2")
+    assert during[0].endswith("3 runs: 1 finished, 2 waiting\n")
+    assert status_table(results).endswith("3 runs: 3 finished\n")
+
+    def refuse(self: launchers.Local, jobs: list[Any], folder: Path) -> list[str | None]:
+        raise ReldropError("no")
+
+    monkeypatch.setattr(launchers.Local, "run", refuse)
+    code, _ = sweep(tmp_path, "-m", *QUICK, "augmentation=none", "seed=2,3")
+    assert code == "error: no"
+    assert status_table(results).endswith("3 runs: 3 finished\n")
+    next((results / PLANS).glob("*.json")).write_text("{")
+    with pytest.raises(ReldropError, match=r"the list of a sweep's runs, cannot be read \(.*\); delete it"):
+        status_table(results)
 
 
 # ---- several at once -----------------------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from reldrop.columns import aligned
 from reldrop.errors import ReldropError, first_line
+from reldrop.plans import planned
 from reldrop.reporting.records import read_config, run_folders
 from reldrop.runs import is_held
 
-STATES = ("finished", "running", "interrupted", "failed", "unreadable")
+STATES = ("finished", "running", "interrupted", "failed", "waiting", "unreadable")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Status:
 
     Attributes:
         state: finished (it has its summary), running (a process holds its folder), failed (its last start ended in an
-            error), interrupted (none of these: the same command goes on), or unreadable.
+            error), interrupted (none of these: the same command goes on), waiting (a sweep has written it down, and it has
+            not begun), or unreadable.
         progress: finished epochs of all, or steps where those are limited.
         remark: the error, if there was one.
     """
@@ -34,6 +36,8 @@ class Status:
 
 def status_of(folder: Path) -> Status:
     """Return where the run of a folder stands."""
+    if not folder.exists():
+        return Status(folder, "waiting")
     state = "unreadable"
     try:
         state = _state(folder)
@@ -46,12 +50,13 @@ def status_of(folder: Path) -> Status:
 
 
 def status_table(results: Path) -> str:
-    """Return a line for each run under `results`, and how many there are of each state.
+    """Return a line for each run under `results`, begun or written down by a sweep, and how many there are of each state.
 
     Raises:
-        ReldropError: if there are no runs.
+        ReldropError: if there are no runs, or a sweep's list of them cannot be read.
     """
-    runs = [status_of(folder) for folder in run_folders(results)]
+    folders = dict.fromkeys([*run_folders(results), *planned(results)])
+    runs = [status_of(folder) for folder in sorted(folders)]
     if not runs:
         raise ReldropError(f"no runs under {results / 'runs'}; start one with python -m reldrop.train")
     lines = [["experiment", "augmentation", "run", "state", "progress", ""]]
