@@ -77,10 +77,10 @@ def line_figure(panels: Mapping[str, Curves], x: Sequence[float], xlabel: str, y
                 axis.fill_between(
                     100 * np.asarray(x), mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0
                 )
-        axis.set(xlabel=xlabel, xlim=(0, 100 * max(x)), ylim=(0, None))
+        axis.set(xlabel=xlabel, xlim=(0, 100 * max(x)))
         if len(panels) > 1:
             axis.set_title(title)
-    axes[0].set_ylabel(ylabel)
+    axes[0].set(ylabel=ylabel, ylim=(0, None))  # of all panels, which share it: only now is the largest value known
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
@@ -104,8 +104,8 @@ def histogram_figure(panels: Mapping[str, Mapping[str, np.ndarray]], chance: flo
             axis.stairs(100 * counts, 100 * edges, color=colour, linestyle=dashes, label=label, linewidth=1.3)
             axis.plot(100 * values.mean(), 0, "^", color=colour, markersize=5, clip_on=False, zorder=3)
         axis.axvline(100 * chance, color="0.5", linewidth=0.8, label="share of the area, mean")
-        axis.set(xlabel=f"{title} (%)", xlim=(0, 100), ylim=(0, None))
-    axes[0].set_ylabel("samples (%)")
+        axis.set(xlabel=f"{title} (%)", xlim=(0, 100))
+    axes[0].set(ylabel="samples (%)", ylim=(0, None))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 

@@ -8,7 +8,7 @@ import torchvision
 from conftest import randomise, timm_model
 from torch import nn
 
-from reldrop.attribution import GradientLRP, InputGradient, Random, ZennitLRP, relevance
+from reldrop.attribution import Centre, GradientLRP, InputGradient, Random, ZennitLRP, relevance
 from reldrop.attribution.rules import damped, rectified, stabilise, zplus
 from reldrop.errors import ReldropError
 
@@ -359,3 +359,22 @@ def test_equals_zennit_on_trained_weights(tiny: nn.Module, batch: tuple) -> None
     expected = ZennitLRP("epsilon_flat", epsilon=1e-3)(model, inputs.double(), targets)
     found = GradientLRP(epsilon=1e-3)(model, inputs.double(), targets)
     assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+def test_the_centre_is_where_it_is(tiny: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    maps = Centre()(tiny, batch[0][..., :12], batch[1])  # 16 rows, 12 columns
+    assert maps.shape == (6, 16, 12)
+    assert torch.equal(maps, maps.flip(1))
+    assert torch.equal(maps, maps.flip(2))
+    assert maps[0, 7, 5] == maps.max()
+    assert (maps[0, 7, :6].diff() > 0).all()
+    torch.testing.assert_close(maps[0, 3, 0] / maps[0, 3, 5], maps[0, 7, 0] / maps[0, 7, 5])
+    clouds = torch.randn(3, 50, 6, generator=torch.Generator().manual_seed(0))
+    near = (clouds[..., :3] - clouds[..., :3].mean(1, keepdim=True)).norm(dim=-1)
+    found = Centre()(tiny, clouds, batch[1][:3])
+    assert torch.equal(found.argsort(descending=True), near.argsort())
+    moved = clouds.clone()
+    moved[..., :3] = 3 * moved[..., :3] + 5
+    torch.testing.assert_close(Centre()(tiny, moved, batch[1][:3]), found)
+    with pytest.raises(ReldropError, match=r"attribution.width is 0; it must be above 0"):
+        Centre(width=0)

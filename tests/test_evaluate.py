@@ -19,6 +19,7 @@ from reldrop.data.images import ImageData, ImageSplit
 from reldrop.data.points import PointData, PointSplit
 from reldrop.errors import ReldropError
 from reldrop.evaluate import evaluate
+from reldrop.evaluation_figures import histogram_figure, line_figure
 from reldrop.robustness import Robustness, areas, summarise
 from reldrop.train import CONFIG_PATH, train
 
@@ -329,3 +330,12 @@ def test_mistakes_at_the_command_line(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_cut_off_in_figures() -> None:
+    """Panels share an axis, and the last may reach the highest."""
+    low, high = {"none": np.array([[0.2, 0.1]])}, {"none": np.array([[0.2, 0.9]])}
+    figure = line_figure({"low": low, "high": high}, [0, 1], "hidden (%)", "accuracy (%)")
+    assert figure.axes[0].get_ylim()[1] > 90
+    figure = histogram_figure({"low": {"none": np.linspace(0, 1, 20)}, "high": {"none": np.full(20, 0.5)}}, 0.5)
+    assert figure.axes[0].get_ylim()[1] > 100

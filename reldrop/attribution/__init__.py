@@ -11,11 +11,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from reldrop.attribution.controls import InputGradient, Random
+from reldrop.attribution.controls import Centre, InputGradient, Random
 from reldrop.attribution.gradient import GradientLRP
 from reldrop.attribution.zennit_lrp import Official, ZennitLRP
 
-__all__ = ["Attribution", "GradientLRP", "InputGradient", "Official", "Random", "ZennitLRP", "relevance"]
+__all__ = ["Attribution", "Centre", "GradientLRP", "InputGradient", "Official", "Random", "ZennitLRP", "relevance"]
 
 
 class Attribution(Protocol):

@@ -1,9 +1,12 @@
 """Controls: attributions that RelDrop's are to be compared with."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from reldrop.attribution.steps import evaluation_mode
+from reldrop.errors import ReldropError
 from reldrop.layout import channel_axis, positions
 
 
@@ -49,3 +52,42 @@ class Random:
     ) -> Tensor:
         """Return values in [0, 1): (B, H, W) for images (B, C, H, W), (B, N) for points (B, N, C)."""
         return torch.rand(positions(inputs), generator=generator or self._own).to(inputs.device, non_blocking=True)
+
+
+class Centre:
+    """Relevance that takes notice of nothing: the nearer to the middle of the image, or of the cloud, the larger.
+
+    Photographs have their subject in the middle, so that region metrics are to be read against this rather than against 0.
+
+    Args:
+        width: standard deviation of the Gaussian, as a share of the image's sides, or of a cloud's width, which is taken
+            to be twice the root mean square distance from its centroid; above 0.
+
+    Raises:
+        ReldropError: for another width.
+    """
+
+    conserves = False
+
+    def __init__(self, width: float = 0.25) -> None:
+        if not (math.isfinite(width) and width > 0):
+            raise ReldropError(f"attribution.width is {width}; it must be above 0")
+        self.width = width
+
+    def check(self, model: nn.Module, inputs: Tensor) -> None:
+        """Nothing is asked of the network."""
+
+    def __call__(
+        self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return values in (0, 1]: (B, H, W) for images (B, C, H, W), (B, N) for points (B, N, C), coordinates first."""
+        if channel_axis(inputs) == 2:
+            points = inputs[..., :3] - inputs[..., :3].mean(1, keepdim=True)
+            squares = points.square().sum(-1)
+            squares = squares / (4 * squares.mean(1, keepdim=True)).clamp(min=torch.finfo(squares.dtype).tiny)
+        else:
+            offsets = [
+                (2 * torch.arange(side, device=inputs.device) + 1 - side) / (2 * side) for side in inputs.shape[-2:]
+            ]
+            squares = (offsets[0].square()[:, None] + offsets[1].square()).expand(positions(inputs))
+        return torch.exp(-squares / (2 * self.width**2))
