@@ -346,6 +346,8 @@ def test_a_paper_table_is_of_its_own_experiments(records):
     assert [row.labels[0] for row in table.rows] == ["table1_digits", "table1_digits_smoke"]
     assert "Not shown: the experiments ablation_k, digits_resnet (where=name=NAME shows one)." in table.notes
     assert any("smoke" in note for note in table.notes)
+    assert any("smoke" in note for note in ablation_table(named, [Score("test_top1")], 0.95).notes)
+    assert not ablation_table(records, [Score("test_top1")], 0.95).notes
     table = paper_table("table1", [*records, *ablation], None, 0.95)
     assert [row.labels[0] for row in table.rows] == ["digits_resnet"]
     patch = [changed(run, augmentation__name="reldrop_patch") for run in arm(records, "reldrop_block")]

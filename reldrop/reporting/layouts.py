@@ -128,8 +128,7 @@ def paper_table(
         notes.append(f"Not shown: {', '.join(others)} (reldrop=NAME gives one a column).")
     if others := sorted({record.experiment for record in fitting} - {record.experiment for record in considered}):
         notes.append(f"Not shown: the experiments {', '.join(others)} (where=name=NAME shows one).")
-    if any(record.is_smoke for record in chosen):
-        notes.append("Runs of smoke scale show that it runs; their figures are no results.")
+    notes += _warning(chosen)
     return Table(
         f"{name}: {title.lower()}",
         ["experiment", "dataset", "backbone", "score"],
@@ -172,7 +171,12 @@ def _by_setting(
         rows += sorted(family, key=lambda row: (_place(AUGMENTATIONS, row.cells[0].augmentation), _natural(row.labels)))
     rows.sort(key=lambda row: (row.example.experiment, *_order(row.example)))  # stable: families stay together
     differences = [(0, baseline) for baseline in BASELINES if any(baseline in row.cells[0].comparisons for row in rows)]
-    return Table(name, labels, [score.title for score in scores], differences, rows)
+    return Table(name, labels, [score.title for score in scores], differences, rows, _warning(records))
+
+
+def _warning(records: Sequence[Record]) -> list[str]:
+    smoke = any(record.is_smoke for record in records)
+    return ["Runs of smoke scale show that it runs; their figures are no results."] if smoke else []
 
 
 def _missing_baselines(record: Record, present: Sequence[str]) -> list[str]:
