@@ -7,15 +7,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 from tqdm import tqdm
 
 from reldrop.attribution import Attribution, Recycled
@@ -32,6 +30,9 @@ from reldrop.seeding import derive_seed, generator
 from reldrop.shares import Part, Share
 from reldrop.totals import Stopwatch, Totals
 from reldrop.trainer import TrainerConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 logger = logging.getLogger("reldrop")
 
@@ -70,7 +71,7 @@ class Loop:
 
     def __init__(
         self,
-        fabric: Fabric,
+        fabric: "Fabric",
         model: nn.Module,
         data: Data,
         augmentation: Augmentation,
@@ -297,6 +298,8 @@ class Loop:
     @torch.inference_mode()
     def _accuracy(self, split: str, limit: int | None) -> dict[str, float]:
         """Accuracies in [0, 1] on clean inputs, in evaluation mode: top-1, top-5, and the mean of those of the classes."""
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
         classes = self.data.num_classes
         top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro").to(self.fabric.device)
         confusion = MulticlassConfusionMatrix(classes).to(self.fabric.device)  # rows: true classes
