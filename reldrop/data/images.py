@@ -102,7 +102,7 @@ class Visit:
     images: Tensor
     crops: Crops
 
-    def __getitem__(self, rows: Tensor) -> "Visit":
+    def __getitem__(self, rows: Tensor | slice) -> "Visit":
         return Visit(self.images[rows], self.crops[rows])
 
 
