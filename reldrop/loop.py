@@ -5,21 +5,22 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 from tqdm import tqdm
 
-from reldrop.attribution import Attribution
+from reldrop.attribution import Attribution, Recycled
+from reldrop.attribution.recycled import Memory
 from reldrop.batch_norm import Together, average_statistics
 from reldrop.data import Data
+from reldrop.data.images import Visit
 from reldrop.errors import ReldropError
 from reldrop.interruptions import SIGNALS, Interruptions
 from reldrop.layout import channel_axis, positions
@@ -30,8 +31,12 @@ from reldrop.shares import Part, Share
 from reldrop.totals import Stopwatch, Totals
 from reldrop.trainer import TrainerConfig
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 logger = logging.getLogger("reldrop")
 
+Batch = tuple[Tensor, Tensor, Visit | None]  # inputs, targets, and, where relevance is recycled, which images they show
 QUICK = Robustness(steps=8, random_draws=1, blocks=(), regions=None)  # what of it is measured while training goes on
 
 
@@ -66,7 +71,7 @@ class Loop:
 
     def __init__(
         self,
-        fabric: Fabric,
+        fabric: "Fabric",
         model: nn.Module,
         data: Data,
         augmentation: Augmentation,
@@ -87,6 +92,7 @@ class Loop:
         self._together = Together(model) if config.sync_batchnorm and self._several else None
         trained = torch.compile(model) if config.compile else model
         self.model, self.optimizer = fabric.setup(trained, optimizer)
+        self.memory = self._memory()
         self.criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self.stopwatch = Stopwatch(fabric.device)
         self.epoch, self.batch, self.step = 0, 0, 0  # finished epochs, finished batches of this one, steps in all
@@ -122,16 +128,17 @@ class Loop:
     def _train_epoch(self) -> None:
         self.model.train(not (self.config.eval_after_attribution and self.totals.attributed))
         started = time.perf_counter()
-        for inputs, targets in self._progress(self._batches()):
+        for inputs, targets, visit in self._progress(self._batches()):
             if self.config.max_steps and self.step >= self.config.max_steps:
                 break
             part = self.share.of(self.data.items_in_batch(self.batch, self.config.batch_size))
             torch.manual_seed(self._own_seed("dropout"))
-            occluded = self._occlude(inputs, targets, part)
+            occluded = self._occlude(inputs, targets, part, visit)
             perturbed = self.data.perturb(occluded, generator(self.seed, "perturb", self.epoch, self.batch), part)
             if self._together is not None:
                 self._together.shared = len(inputs) < part.count
-            logits = self.model(perturbed)
+            with nullcontext() if self.memory is None else self.memory.watching(visit):
+                logits = self.model(perturbed)
             loss = self.criterion(logits, targets)
             # Gradients become the mean over processes; with these weights, it is the one of the mean over all samples.
             self._update((loss + self._penalty()) * (self.share.processes * part.share))
@@ -147,12 +154,15 @@ class Loop:
             started = time.perf_counter()
         self._check_finite()
 
-    def _occlude(self, inputs: Tensor, targets: Tensor, part: Part) -> Tensor:
-        """The augmentation, with the relevance of the weights as they are now."""
+    def _occlude(self, inputs: Tensor, targets: Tensor, part: Part, visit: Visit | None) -> Tensor:
+        """The augmentation, with the relevance of the weights as they are now, or what is remembered of it."""
         draws = torch.Generator().manual_seed(self._own_seed("attribution"))
         attribute = partial(self.attribution, self.module, generator=draws)
 
-        def relevance(samples: Tensor, classes: Tensor) -> Tensor:
+        def relevance(samples: Tensor, rows: Tensor) -> Tensor:
+            if self.memory is not None:
+                return self.memory.recall(visit[rows], draws)
+            classes = targets[rows]
             self.totals.attributed = True
             if len(samples) == 0:  # all that are to be occluded are in other processes
                 maps = samples.new_zeros(positions(samples))
@@ -166,7 +176,9 @@ class Loop:
 
         draws_of_batch = generator(self.seed, "occlusion", self.epoch, self.batch)
         with self.fabric.autocast():
-            return self.augmentation(inputs, targets, relevance, draws_of_batch, part)
+            return self.augmentation(
+                inputs, torch.arange(len(inputs), device=inputs.device), relevance, draws_of_batch, part
+            )
 
     def _own_seed(self, stream: str) -> int:
         """Return a seed for what each process draws for itself; the first one draws what a single process would."""
@@ -194,12 +206,27 @@ class Loop:
         if self._several and self._together is None:
             average_statistics(self.module)
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = self.data.train_batches(
+    def _batches(self) -> Iterator[Batch]:
+        read = self.data.train_batches if self.memory is None else self.data.train_visits
+        batches = read(
             self.epoch, batch_size=self.config.batch_size, seed=self.seed, start=self.batch, share=self.share
         )
-        for inputs, targets in batches:
-            yield inputs.contiguous(memory_format=self.memory_format), targets
+        for inputs, targets, *visit in batches:
+            yield inputs.contiguous(memory_format=self.memory_format), targets, visit[0] if visit else None
+
+    def _memory(self) -> Memory | None:
+        """What is recycled, if anything is."""
+        if not (isinstance(self.attribution, Recycled) and self.augmentation.needs_relevance):
+            return None
+        unfit = {
+            "trainer.compile": self.config.compile,
+            "trainer.eval_after_attribution": self.config.eval_after_attribution,
+            "several processes": self._several,
+        }
+        if any(unfit.values()):
+            names = " and ".join(name for name, given in unfit.items() if given)
+            raise ReldropError(f"attribution=recycled does not go with {names}; take attribution=gradient")
+        return self.attribution.memory(self.module, self.data)
 
     def _is_over(self) -> bool:
         limit = self.config.max_steps
@@ -271,6 +298,8 @@ class Loop:
     @torch.inference_mode()
     def _accuracy(self, split: str, limit: int | None) -> dict[str, float]:
         """Accuracies in [0, 1] on clean inputs, in evaluation mode: top-1, top-5, and the mean of those of the classes."""
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
         classes = self.data.num_classes
         top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro").to(self.fabric.device)
         confusion = MulticlassConfusionMatrix(classes).to(self.fabric.device)  # rows: true classes
@@ -323,7 +352,7 @@ class Loop:
             "relevance_gini": samples["spread/gini"].nanmean().item(),
         }
 
-    def _progress(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _progress(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         steps = self.data.steps_per_epoch(self.config.batch_size)
         return tqdm(
             batches,
@@ -355,6 +384,7 @@ class Loop:
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict(),
                 "precision": self.fabric.strategy.precision.state_dict(),
+                "memory": self.memory and self.memory.state_dict(),
             },
             "last.pt",
         )
@@ -375,6 +405,8 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
+        if self.memory is not None:
+            self.memory.load_state_dict(state["memory"])
         return True
 
     def _keep(self, name: str) -> None:

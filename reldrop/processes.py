@@ -9,16 +9,16 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch.distributed as dist
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch.nn.parallel import DistributedDataParallel
 
 from reldrop.errors import ReldropError
+
+# Fabric is imported where it is used, for it takes longer than all else together; a mistake is to be named before.
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 FIRST_PORT, PORTS = 15_000, 15_000  # for SLURM; below those that systems give to outgoing connections
 PATIENCE = 1.0  # seconds that a process leaves to the first one to report a failure that all of them may have
@@ -52,7 +52,7 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch:
     return Launch(*(int(variables[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")))
 
 
-def start_fabric(accelerator: str, precision: str, batch_size: int) -> Fabric:
+def start_fabric(accelerator: str, precision: str, batch_size: int) -> "Fabric":
     """Return Fabric for one device, or for one in each of the processes of torchrun or srun, connected.
 
     Raises:
@@ -66,6 +66,10 @@ def start_fabric(accelerator: str, precision: str, batch_size: int) -> Fabric:
         )
     if launch.processes == 1:
         return one_device(accelerator, precision, "trainer.")
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import TorchElasticEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # each process would say that it connects
     os.environ.update({**_from_slurm(os.environ), **os.environ})
     with _usable(accelerator, precision, "trainer.", f" by {launch.on_node} processes on a node"):
@@ -81,7 +85,7 @@ def start_fabric(accelerator: str, precision: str, batch_size: int) -> Fabric:
     return _refuse_half_on_cpu(fabric, precision, "trainer.")
 
 
-def one_device(accelerator: str, precision: str, group: str = "") -> Fabric:
+def one_device(accelerator: str, precision: str, group: str = "") -> "Fabric":
     """Return Fabric for one device and this process alone.
 
     Args:
@@ -90,14 +94,17 @@ def one_device(accelerator: str, precision: str, group: str = "") -> Fabric:
     Raises:
         ReldropError: the device or the precision is not to be had.
     """
-    with _usable(accelerator, precision, group), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The `srun` command is available")  # a single process needs none
+    from lightning_fabric import Fabric
+
+    with _usable(accelerator, precision, group):
         fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     return _refuse_half_on_cpu(fabric, precision, group)
 
 
 @contextmanager
 def _usable(accelerator: str, precision: str, group: str, several: str = "") -> Iterator[None]:
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The `srun` command is available")  # one process does without
@@ -108,7 +115,7 @@ def _usable(accelerator: str, precision: str, group: str, several: str = "") -> 
         ) from error
 
 
-def _refuse_half_on_cpu(fabric: Fabric, precision: str, group: str) -> Fabric:
+def _refuse_half_on_cpu(fabric: "Fabric", precision: str, group: str) -> "Fabric":
     if fabric.device.type == "cpu" and precision == "16-mixed":  # Fabric would quietly take another one
         raise ReldropError(f"{group}precision=16-mixed needs a GPU; on the CPU, take bf16-mixed or 32-true")
     return fabric
@@ -152,6 +159,8 @@ def _from_slurm(environment: Mapping[str, str]) -> dict[str, str]:
     """
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) < 2 or "SLURM_PROCID" not in environment:
         return {}
+    from lightning_fabric.plugins.environments import SLURMEnvironment
+
     per_node = environment.get("SLURM_STEP_TASKS_PER_NODE", environment["SLURM_STEP_NUM_TASKS"])
     uniform = re.fullmatch(r"(\d+)(\(x\d+\))?", per_node)
     if uniform is None:

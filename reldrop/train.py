@@ -7,12 +7,11 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 import torch
 from hydra.utils import get_object
-from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
 from reldrop.config import CONFIG_PATH, build, check_inputs, check_keys, check_scale, suggest
@@ -25,6 +24,9 @@ from reldrop.seeding import derive_seed
 from reldrop.sweep import report
 from reldrop.tracking import Tracker, start_tracking
 from reldrop.trainer import TrainerConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 logger = logging.getLogger("reldrop")
 
@@ -72,7 +74,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         return summary
 
 
-def build_loop(cfg: DictConfig, config: TrainerConfig, fabric: Fabric, data: Data, run: Run | Follower) -> Loop:
+def build_loop(cfg: DictConfig, config: TrainerConfig, fabric: "Fabric", data: Data, run: Run | Follower) -> Loop:
     """Put the parts of a run together, with weights that depend on the seed only."""
     torch.manual_seed(derive_seed(cfg.seed, "weights"))
     model = build(cfg, "backbone", **data.model_options)

@@ -1,7 +1,9 @@
-"""Speed, as ratios: python scripts/benchmark.py [images | points | reading | decoding | flipping].
+"""Speed, as ratios: python scripts/benchmark.py [images | points | input | start | reading | decoding | flipping].
 
 images: a training step with each augmentation, as ratios to the plain step. points: likewise on point clouds, and the plain
-step of PointNet++ as it is usually written (yardstick). reading: a point cloud from its text file and from the file of
+step of PointNet++ as it is usually written (yardstick). input: batches of small images that are in memory, ours and those
+of a DataLoader that crops, flips and erases image by image, alone and trained on. start: the training command until its
+first step. reading: a point cloud from its text file and from the file of
 prepared clouds; files are read several times, so that they come from the memory of the operating system. decoding: image
 files decoded by a number of processes, by the loader with as many, and trained on. flipping: the occlusion curve of images
 by the robustness suite, and by a plain loop over samples and steps.
@@ -19,13 +21,16 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from benchmark_arms import image_arms, point_arms
 from benchmark_decoding import ALONE, decoding_arms
 from benchmark_flipping import BATCHED, flipping_arms
+from benchmark_input import OURS, TRAINING, USUAL, input_arms
 from benchmark_reading import CACHED, CACHED_SINGLY, DATASETS, FROM_TEXT, reading_arms
+from benchmark_start import FIRST_STEP, start_arms
 from tqdm import tqdm
 
 from reldrop.errors import ReldropError
@@ -34,6 +39,8 @@ from reldrop.errors import ReldropError
 SETTINGS = {
     "images": ("backbone", "size", "batch_size", "rounds"),
     "points": ("backbone", "points", "batch_size", "rounds"),
+    "input": ("backbone", "size", "batch_size", "rounds", "samples", "workers"),
+    "start": ("rounds",),
     "reading": ("dataset", "points", "batch_size", "rounds"),
     "decoding": ("backbone", "size", "batch_size", "rounds", "samples", "workers"),
     "flipping": ("backbone", "size", "batch_size", "rounds", "samples", "loop_samples", "steps"),
@@ -87,28 +94,37 @@ def report_reading(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict
     return "\n".join(lines), figures
 
 
-def report_decoding(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict[str, float]]]:
-    """Return a Markdown table and its figures, with the time of an image as a ratio to that of decoding alone."""
-    figures = with_ratios(seconds, ALONE)
-    lines = [f"| an epoch | images/s | time, ratio to {ALONE} |", "|---|---|---|"]
-    lines += [f"| {name} | {1 / row['seconds']:.1f} | {row['ratio']:.3f} |" for name, row in figures.items()]
+def report_input(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict[str, float]]]:
+    """Return a Markdown table and its figures, as ratios to the batches on the device, and what these take of training."""
+    text, figures = report_items(OURS, "an image", seconds)
+    faster = with_ratios(seconds, TRAINING.format(OURS))
+    lines = [
+        text,
+        "",
+        f"{OURS}: {faster[OURS]['ratio']:.2%} of the training that they are for",
+        f"{TRAINING.format(USUAL)}: {faster[TRAINING.format(USUAL)]['ratio']:.2f} times as long as with {OURS}",
+    ]
     return "\n".join(lines), figures
 
 
-def report_flipping(seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict[str, float]]]:
-    """Return a Markdown table and its figures, as ratios to the batched curve."""
-    figures = with_ratios(seconds, BATCHED)
-    lines = [f"| an image | median ms | ratio to {BATCHED} |", "|---|---|---|"]
-    lines += [f"| {name} | {1000 * row['seconds']:.2f} | {row['ratio']:.3f} |" for name, row in figures.items()]
+def report_items(reference: str, item: str, seconds: dict[str, list[float]]) -> tuple[str, dict[str, dict[str, float]]]:
+    """Return a Markdown table of the time of an item, and its figures, as ratios to the arm `reference`."""
+    figures = with_ratios(seconds, reference)
+    lines = [f"| {item} | median ms | a second | ratio to {reference} |", "|---|---|---|---|"]
+    for name, row in figures.items():
+        took = row["seconds"]
+        lines.append(f"| {name} | {1000 * took:.4g} | {1 / took:.4g} | {row['ratio']:.3f} |")
     return "\n".join(lines), figures
 
 
 REPORTS = {
     "images": report_steps,
     "points": report_steps,
+    "input": report_input,
+    "start": partial(report_items, FIRST_STEP, "the command"),
     "reading": report_reading,
-    "decoding": report_decoding,
-    "flipping": report_flipping,
+    "decoding": partial(report_items, ALONE, "an image"),
+    "flipping": partial(report_items, BATCHED, "an image"),
 }
 
 
@@ -153,15 +169,15 @@ def parse_options() -> argparse.Namespace:
         help="folder that holds the data set; $RELDROP_DATA, or data, by default",
     )
     parser.add_argument(
-        "--samples", type=int, default=1000, help="images decoded, or whose curve is measured in batches"
+        "--samples", type=int, default=1000, help="images of an epoch, or whose curve is measured in batches"
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes that decode")
+    parser.add_argument("--workers", type=int, default=1, help="processes of a loader")
     parser.add_argument("--train-split", default="train", choices=("train", "val"), help="images that are decoded")
     parser.add_argument("--loop-samples", type=int, default=50, help="those of them that the plain loop goes through")
     parser.add_argument("--steps", type=int, default=32, help="of an occlusion curve")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
-    images = options.subject in ("images", "flipping", "decoding")
+    images = options.subject in ("images", "input", "flipping", "decoding")
     options.batch_size = options.batch_size or (128 if images else 16)
     options.backbone = options.backbone or ("resnet18" if images else "pointnet2_ssg")
     if options.subject == "points" and options.backbone not in POINT_BACKBONES:
@@ -181,13 +197,17 @@ def build(options: argparse.Namespace, device: torch.device) -> tuple[dict[str, 
         return decoding_arms(options, device)
     if options.subject == "flipping":
         return flipping_arms(options, device)
+    if options.subject == "input":
+        return input_arms(options, device)
+    if options.subject == "start":
+        return start_arms()
     arms = image_arms(options, device) if options.subject == "images" else point_arms(options, device)
     return arms, dict.fromkeys(arms, 1)
 
 
 def main() -> None:
     options = parse_options()
-    device = torch.device("cpu" if options.subject == "reading" else options.device)
+    device = torch.device("cpu" if options.subject in ("reading", "start") else options.device)
     facts = {**machine(device), **{key: getattr(options, key) for key in SETTINGS[options.subject]}}
     try:
         arms, counts = build(options, device)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yardstick_pointnet2 import yardstick
 
-from reldrop.attribution import GradientLRP, ZennitLRP
+from reldrop.attribution import GradientLRP, Recycled, ZennitLRP
+from reldrop.attribution.recycled import Memory
 from reldrop.augmentation import (
     NoAugmentation,
     RandomErasing,
@@ -20,7 +21,10 @@ from reldrop.augmentation import (
     RelDropPoint,
 )
 from reldrop.backbones import point_network, resnet, vit
+from reldrop.data.images import ImageData, ImageSplit, Visit
+from reldrop.data.transforms import draw_crops
 
+PADDING = 4  # of random crops
 Arms = dict[str, Callable[[], None]]
 
 
@@ -41,6 +45,15 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
+
+
+def recycling_step(
+    memory: Memory, visit: Visit, step: Callable[..., None], augmentation: Callable[..., Tensor]
+) -> None:
+    """The step with the relevance that its images were left with, which leaves them with another."""
+    draws = torch.Generator().manual_seed(0)
+    with memory.watching(visit):
+        step(augmentation, lambda images, classes: memory.recall(visit[: len(images)], draws))
 
 
 def evaluation_forward(model: nn.Module, inputs: Tensor) -> None:
@@ -79,11 +92,22 @@ def image_arms(options: argparse.Namespace, device: torch.device) -> Arms:
         "RelDrop-block, p = 0.5": partial(step, RelDropBlock(0.5), gradient),
         "RelDrop-patch, p = 1": partial(step, RelDropPatch(1.0), gradient),
         "RelDrop-pixel, p = 1": partial(step, RelDropPixel(1.0), gradient),
+        "RelDrop-block, p = 1, recycled": partial(recycling_step, *recycled(model, inputs), step, RelDropBlock(1.0)),
         "attribution alone": partial(gradient, inputs, targets),
     }
     if options.zennit:
         arms["RelDrop-block, p = 1, zennit"] = partial(step, RelDropBlock(1.0), partial(ZennitLRP(), model))
     return arms
+
+
+def recycled(model: nn.Module, inputs: Tensor) -> tuple[Memory, Visit]:
+    """Return a memory for as many images as there are inputs, and a visit to all of them."""
+    count, device = len(inputs), inputs.device
+    split = ImageSplit(torch.zeros(inputs.shape, dtype=torch.uint8), torch.zeros(count, dtype=torch.long))
+    names, statistics = tuple("0123456789"), ((0.5,) * 3, (0.25,) * 3)
+    data = ImageData("noise", names, inputs.shape[-1], *statistics, "", split, split, None, PADDING, True).to(device)
+    crops = draw_crops(count, PADDING, True, torch.Generator().manual_seed(0)).to(device)
+    return Recycled().memory(model, data), Visit(torch.arange(count, device=device), crops)
 
 
 def point_arms(options: argparse.Namespace, device: torch.device) -> Arms:

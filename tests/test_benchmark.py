@@ -10,14 +10,18 @@ import pytest
 import torch
 from conftest import randomise
 from PIL import Image
+from test_train import QUICK, config
 
 from reldrop.attribution import GradientLRP
 from reldrop.backbones import point_network, resnet
+from reldrop.runs import run_folder
+from reldrop.train import train
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.append(str(SCRIPTS))
 
 from benchmark_flipping import batched_curve, looped_curve  # noqa: E402
+from precision import agreement  # noqa: E402
 from yardstick_pointnet2 import copy_weights, yardstick  # noqa: E402
 
 
@@ -34,6 +38,7 @@ def test_benchmark_runs(tmp_path: Path) -> None:
     assert "| RelDrop-block, p = 1 |" in done.stdout
     figures = json.loads(output.read_text())["figures"]
     assert figures["plain step"]["ratio"] == 1
+    assert "RelDrop-block, p = 1, recycled" in figures
     assert figures["floor of RelDrop, p = 1"]["ratio"] > 1
 
 
@@ -162,3 +167,60 @@ def test_flipping(tmp_path: Path) -> None:
     content = json.loads(output.read_text())
     assert content["figures"]["in batches"]["ratio"] == 1
     assert content["machine"]["loop_samples"] == 2
+
+
+@pytest.mark.slow
+def test_input(tmp_path: Path) -> None:
+    output = tmp_path / "figures.json"
+    options = "input --backbone resnet_tiny --size 16 --batch-size 4 --samples 8 --workers 0 --rounds 1 --device cpu"
+    done = benchmark(options, "--json", output)
+    assert "% of the training that they are for" in done.stdout
+    figures = json.loads(output.read_text())["figures"]
+    assert figures["batches on the device"]["ratio"] == 1
+    assert len(figures) == 4
+
+
+@pytest.mark.slow
+def test_start(tmp_path: Path) -> None:
+    output = tmp_path / "figures.json"
+    benchmark("start --rounds 1", "--json", output)
+    assert set(json.loads(output.read_text())["figures"]) == {"first training step", "a misspelt key is named", "help"}
+
+
+@pytest.mark.slow
+def test_memory(tmp_path: Path) -> None:
+    output = tmp_path / "figures.json"
+    command = [
+        sys.executable,
+        SCRIPTS / "memory.py",
+        *["--backbone", "resnet_tiny", "--batch-size", "64", "--device", "cpu", "--json"],
+    ]
+    subprocess.run([*command, output], check=True, capture_output=True)
+    figures = json.loads(output.read_text())["figures"]
+    assert figures["plain step"]["ratio"] == 1
+    assert all(row["bytes"] > 0 for row in figures.values())
+
+
+def test_agreement() -> None:
+    one, other = torch.zeros(2, 10, 10), torch.zeros(2, 10, 10)
+    one[:, 0, :5] = torch.tensor([5.0, 4, 3, 2, 1])
+    other[0, 0, :5] = torch.tensor([5.0, 4, 3, 2, 1])
+    other[1, 0, 3:8] = torch.tensor([5.0, 4, 3, 2, 1])
+    found = agreement(one, other)
+    assert found["same centre"].tolist() == [1, 0]
+    assert found["top-5 % overlap"].tolist() == [1, 0.4]
+
+
+@pytest.mark.slow
+def test_precision(tmp_path: Path) -> None:
+    cfg = config(tmp_path, *QUICK, "trainer.epochs=1")
+    train(cfg)
+    run, output = run_folder(cfg), tmp_path / "figures.json"
+    command = [sys.executable, SCRIPTS / "precision.py", "--samples", "20", "--device", "cpu"]
+    subprocess.run([*command, run, "--json", output], check=True, capture_output=True)
+    (figures,) = json.loads(output.read_text()).values()
+    assert figures["float64"]["same centre"] > 0.9
+    assert figures["bfloat16"]["top-5 % overlap"] > figures["float32, another class"]["top-5 % overlap"]
+    done = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")

@@ -368,6 +368,16 @@ def test_mistakes_in_the_configuration_of_points(tmp_path: Path, override: str, 
         train(config(tmp_path, *POINTS[:1], override))
 
 
+@pytest.mark.parametrize("arguments", [["+augmentation.probabilty=1"], ["--help"]])
+def test_mistakes_and_help_do_not_wait_for_libraries(arguments: list[str]) -> None:
+    heavy = {"lightning_fabric", "matplotlib", "scipy", "timm", "torchmetrics", "torchvision", "wandb", "zennit"}
+    code = f"import atexit, sys; atexit.register(lambda: print('heavy', *({heavy} & sys.modules.keys())))"
+    code += "; from reldrop.train import command; command()"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "heavy"
+    assert "augmentation.probability" in done.stderr or "reldrop_block" in done.stdout
+
+
 @pytest.mark.slow
 def test_mistakes_at_the_command_line(tmp_path: Path) -> None:
     assert "did you mean augmentation" in fails(tmp_path, "augmentaton=none")

@@ -13,9 +13,20 @@ from torch import Tensor, nn
 
 from reldrop.attribution.controls import Centre, InputGradient, Random
 from reldrop.attribution.gradient import GradientLRP
+from reldrop.attribution.recycled import Recycled
 from reldrop.attribution.zennit_lrp import Official, ZennitLRP
 
-__all__ = ["Attribution", "Centre", "GradientLRP", "InputGradient", "Official", "Random", "ZennitLRP", "relevance"]
+__all__ = [
+    "Attribution",
+    "Centre",
+    "GradientLRP",
+    "InputGradient",
+    "Official",
+    "Random",
+    "Recycled",
+    "ZennitLRP",
+    "relevance",
+]
 
 
 class Attribution(Protocol):

@@ -19,11 +19,13 @@ class Stems:
 
     Attributes:
         spread: name of each stem -> how relevance behind it is shared out.
+        convolution: the stem of a network on images.
         on_points: whether inputs are points (B, N, C), not images.
         bypassed: whether later layers read the input as well.
     """
 
     spread: dict[str, Spread]
+    convolution: nn.Conv2d | None
     on_points: bool
     bypassed: bool
 
@@ -46,12 +48,13 @@ def find_stems(steps: dict[str, Step], source: str, network: str, stabiliser: fl
     if type(layer) is nn.Conv2d and [step for step in carrying if source in step.inputs] == [first]:
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
             raise refusal(f"the first convolution pads with {layer.padding_mode!r}, {layer.padding!r}")
-        return Stems({first.name: partial(spread_over_field, stem=layer, stabiliser=stabiliser)}, False, False)
+        spread = partial(spread_over_field, stem=layer, stabiliser=stabiliser)
+        return Stems({first.name: spread}, layer, False, False)
     raw, later = _reached_by_points(steps, source)
     stems = [name for name in raw if steps[name].kind == "linear"]
     if not stems or any(steps[name].kind not in ("linear", "select", "gate") for name in raw):
         raise refusal(f"the first layer of {network} is not a single convolution, nor a layer on points (B, N, C)")
-    return Stems(dict.fromkeys(stems, spread_over_points), True, bool(later))
+    return Stems(dict.fromkeys(stems, spread_over_points), None, True, bool(later))
 
 
 def _reached_by_points(steps: dict[str, Step], source: str) -> tuple[list[str], list[str]]:

@@ -1,14 +1,7 @@
-"""The networks that configurations name. Each is imported when it is asked for: timm takes seconds, and not all need it."""
+"""The networks that configurations name. timm is imported when one is built: it takes seconds, and not all need it."""
 
-from importlib import import_module
-from typing import Any
-
-_HOMES = {"point_network": "points", "resnet": "resnets", "vit": "vits"}
+from reldrop.backbones.points import point_network
+from reldrop.backbones.resnets import resnet
+from reldrop.backbones.vits import vit
 
 __all__ = ["point_network", "resnet", "vit"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

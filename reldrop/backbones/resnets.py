@@ -1,11 +1,14 @@
 """ResNets of timm for images of any size."""
 
-import timm
-from timm.models.resnet import BasicBlock, ResNet
+from typing import TYPE_CHECKING
+
 from torch import nn
 
 from reldrop.backbones.weights import start_from
 from reldrop.errors import ReldropError
+
+if TYPE_CHECKING:
+    from timm.models.resnet import ResNet
 
 SMALL_IMAGE = 64  # pixels; up to here a stride of 4 in the stem would throw away most of the image
 
@@ -45,7 +48,10 @@ def resnet(
     return start_from(model, weights, name, reset_head)
 
 
-def _build(name: str, num_classes: int, channels: int, drop_path: float) -> ResNet:
+def _build(name: str, num_classes: int, channels: int, drop_path: float) -> "ResNet":
+    import timm
+    from timm.models.resnet import BasicBlock, ResNet
+
     options = {"num_classes": num_classes, "in_chans": channels, "drop_path_rate": drop_path}
     if name == "resnet_tiny":
         return ResNet(BasicBlock, (1, 1, 1, 1), channels=(16, 32, 64, 128), **options)
@@ -57,7 +63,7 @@ def _build(name: str, num_classes: int, channels: int, drop_path: float) -> ResN
     return model
 
 
-def _use_cifar_stem(model: ResNet, channels: int) -> None:
+def _use_cifar_stem(model: "ResNet", channels: int) -> None:
     width = model.bn1.num_features
     model.conv1 = nn.Conv2d(channels, width, kernel_size=3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")

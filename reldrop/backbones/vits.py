@@ -1,13 +1,14 @@
 """Vision transformers of timm, also for small images."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import timm
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from reldrop.backbones.weights import start_from
 from reldrop.errors import ReldropError
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
 
 # For small images and CPUs; timm has no transformer of this width.
 SMALL = {"vit_micro": {"embed_dim": 96, "depth": 6, "num_heads": 3}}
@@ -38,6 +39,9 @@ def vit(
     Raises:
         ReldropError: for an unknown network, patches that do not fit the image, and weights that cannot be had or do not fit.
     """
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
     options: dict[str, Any] = {"img_size": size, "in_chans": channels, "drop_path_rate": drop_path}
     if patch is not None or name in SMALL:
         patch = patch or max(size // 8, 1)
@@ -55,7 +59,10 @@ def vit(
     return start_from(model, weights, name, reset_head)
 
 
-def _create(name: str, num_classes: int, options: dict[str, Any]) -> VisionTransformer:
+def _create(name: str, num_classes: int, options: dict[str, Any]) -> "VisionTransformer":
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
     try:
         model = timm.create_model(name, num_classes=num_classes, **options)
     except (TypeError, AssertionError, ValueError) as error:  # of a network without patches, or that do not fit

@@ -12,7 +12,7 @@ from reldrop.data.base import Batches, Data
 from reldrop.data.decode import PLAIN, Reading, StreamedImages
 from reldrop.data.framing import RandomResizedCrop
 from reldrop.data.transfer import on_device
-from reldrop.data.transforms import crop_and_flip, draw_crops
+from reldrop.data.transforms import Crops, crop_and_flip, draw_crops
 from reldrop.errors import ReldropError
 from reldrop.seeding import generator
 from reldrop.shares import ALL, Share
@@ -88,6 +88,22 @@ class ImageSplit:
         for index, own, (images, places) in zip(moved.split(batch_size), rows, on_device(decoded, device), strict=True):
             if len(images):
                 yield images, index[own if places is None else places]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Which training images a batch shows, and how.
+
+    Attributes:
+        images: int64 (b,), which of the training images.
+        crops: where they are cropped, and whether they are flipped.
+    """
+
+    images: Tensor
+    crops: Crops
+
+    def __getitem__(self, rows: Tensor | slice) -> "Visit":
+        return Visit(self.images[rows], self.crops[rows])
 
 
 @dataclass(eq=False)
@@ -181,6 +197,13 @@ class ImageData(Data):
         Raises:
             ReldropError: a streamed image cannot be decoded.
         """
+        for inputs, targets, _ in self.train_visits(epoch, batch_size=batch_size, seed=seed, start=start, share=share):
+            yield inputs, targets
+
+    def train_visits(
+        self, epoch: int, *, batch_size: int, seed: int, start: int = 0, share: Share = ALL
+    ) -> Iterator[tuple[Tensor, Tensor, Visit]]:
+        """Yield what `train_batches` does, and with it which images these are, and their crops."""
         used = self._training_items(batch_size, start)
         order = self._training_order(epoch, seed)[used]
         crops = draw_crops(len(self.train), self.crop_padding, self.flip, generator(seed, "crop", epoch))[used]
@@ -193,7 +216,8 @@ class ImageData(Data):
         batches = self.train.batches(order, batch_size, share, whole=True, draws=draws)
         for (images, indices), crop in zip(batches, crops, strict=True):
             own = crop[share.of(len(crop)).rows]
-            yield self.normalise(crop_and_flip(images, own, self.crop_padding)), self.train.labels[indices]
+            inputs = self.normalise(crop_and_flip(images, own, self.crop_padding))
+            yield inputs, self.train.labels[indices], Visit(indices, own)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) on the data's device into network inputs, float32."""

@@ -19,19 +19,20 @@ that is not found, damaged or inconsistent, and settings out of range.
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.utils import check_integrity
 
 from reldrop.data.folders import Files, class_files, class_names, read_files
 from reldrop.data.images import ImageData, ImageSplit
 from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
 from reldrop.data.selection import evenly, hold_out, split_training
 from reldrop.errors import ReldropError
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 DIGITS_TEST = 450  # of the 1,797
 
@@ -95,6 +96,8 @@ def cifar(
     """
     if variant not in (10, 100):
         raise ReldropError(f"dataset.variant={variant} is no CIFAR; choose 10 or 100")
+    from torchvision.datasets import CIFAR10, CIFAR100  # takes seconds to import, and no mistake needs it
+
     official = CIFAR10 if variant == 10 else CIFAR100
     bases = candidates(root, [".", f"cifar{variant}", f"cifar{variant}_jpeg"])
     archive = first(bases, lambda base: (base / official.base_folder).is_dir() or (base / official.filename).is_file())
@@ -223,8 +226,10 @@ def image_folder(
     )
 
 
-def _unpack(official: type[CIFAR10], base: Path) -> list[CIFAR10]:
+def _unpack(official: "type[CIFAR10]", base: Path) -> "list[CIFAR10]":
     """Return the training and test part of the archive in `base`, unpacking it there first where need be."""
+    from torchvision.datasets.utils import check_integrity
+
     try:
         # What torchvision calls download also unpacks an archive that is there; it fetches one if none is intact.
         packed = check_integrity(base / official.filename, official.tgz_md5)
@@ -241,7 +246,7 @@ def _unpack(official: type[CIFAR10], base: Path) -> list[CIFAR10]:
         ) from error
 
 
-def _download(official: type[CIFAR10], bases: Sequence[Path], allowed: bool) -> list[CIFAR10]:
+def _download(official: "type[CIFAR10]", bases: Sequence[Path], allowed: bool) -> "list[CIFAR10]":
     """Fetch the archive into the first of the `bases` in vain looked through; return its training and test part."""
     missing = (
         f"{official.__name__} not found: looked in {listed(bases)} for {official.base_folder}, {official.filename}, "
@@ -257,7 +262,7 @@ def _download(official: type[CIFAR10], bases: Sequence[Path], allowed: bool) -> 
         ) from error
 
 
-def _tensors(dataset: CIFAR10) -> tuple[Tensor, Tensor]:
+def _tensors(dataset: "CIFAR10") -> tuple[Tensor, Tensor]:
     return torch.from_numpy(dataset.data).permute(0, 3, 1, 2), torch.tensor(dataset.targets)
 
 

@@ -22,7 +22,7 @@ class Crops:
     left: Tensor
     flipped: Tensor
 
-    def __getitem__(self, index: slice) -> "Crops":
+    def __getitem__(self, index: slice | Tensor) -> "Crops":
         return Crops(self.top[index], self.left[index], self.flipped[index])
 
     def __len__(self) -> int:
@@ -68,3 +68,26 @@ def crop_and_flip(images: Tensor, crops: Crops, padding: int) -> Tensor:
         rows[:, None, :, None],
         columns[:, None, None, :],
     ]
+
+
+def crop_back(maps: Tensor, crops: Crops, padding: int, whole: Tensor) -> Tensor:
+    """Put what belongs to crops back to where it was in the images: the way back of `crop_and_flip`.
+
+    Args:
+        maps: (B, H, W), of the crops.
+        crops: of the B images, on the same device.
+        padding: the one that `crops` was drawn for.
+        whole: (B, H, W), kept where the crops do not reach.
+
+    Returns:
+        (B, H, W), of the type of `whole`.
+    """
+    batch, height, width = maps.shape
+    device = maps.device
+    rows = torch.arange(height, device=device) + padding - crops.top[:, None]  # in the crop, of each row of the image
+    columns = torch.arange(width, device=device) + padding - crops.left[:, None]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
+    columns = torch.where(crops.flipped[:, None], width - 1 - columns, columns)
+    index = torch.arange(batch, device=device)[:, None, None]
+    found = maps[index, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None]]
+    return torch.where(inside, found.to(whole.dtype), whole)

@@ -1,0 +1,106 @@
+"""An extension of our own, not the paper's method: relevance that the training backward leaves behind, for the next visit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reldrop.attribution.gradient import GradientLRP
+from reldrop.attribution.stems import spread_over_field
+from reldrop.data.images import ImageData, Visit
+from reldrop.data.transforms import crop_and_flip, crop_back
+from reldrop.errors import ReldropError
+from reldrop.seeding import device_generator
+
+
+class Recycled(GradientLRP):
+    """Relevance without passes of its own: training keeps, see `Memory`, what each step finds, and occludes by it later.
+
+    Where there is no training, in evaluations and figures, this is `GradientLRP` with its default settings.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def memory(self, model: nn.Module, data: Any) -> "Memory":
+        """Return an empty memory for the training of `model` on `data`.
+
+        Raises:
+            ReldropError: the images are not whole ones in memory, or the network is none that `GradientLRP` covers.
+        """
+        if not isinstance(data, ImageData) or not isinstance(data.train.images, Tensor):
+            raise ReldropError(
+                f"attribution=recycled keeps relevance for whole images in memory, which those of {data.name} are not; "
+                "take attribution=gradient"
+            )
+        stem = self._graph(model, data.example().to(next(model.parameters()))).stems.convolution
+        assert stem is not None, "on images there is one"
+        return Memory(stem, data, self.stabiliser)
+
+
+class Memory:
+    """Relevance of the N training images as their last visits left it, in the coordinates of the whole images.
+
+    In a training step, the loss has a gradient behind the stem anyway. There, the relevance of each output h is
+    -h dL/dh, summed over channels: what of it speaks for the right class, against all others, in the network as it was
+    before the step. The Flat rule shares it out to pixels. It belongs to a crop of the image with a part occluded;
+    pixels that the crop leaves out keep what they had.
+
+    Args:
+        stem: the convolution that the network begins with.
+        data: whose training images are in memory.
+        stabiliser: epsilon of the Flat rule.
+    """
+
+    def __init__(self, stem: nn.Conv2d, data: ImageData, stabiliser: float) -> None:
+        self.stem, self.padding, self.stabiliser = stem, data.crop_padding, stabiliser
+        images = data.train.images
+        # Only the order within a map matters: each is scaled to a largest magnitude of 1, for which half precision will do.
+        self.maps = images.new_zeros(len(images), *images.shape[2:], dtype=torch.float16)
+        self.known = images.new_zeros(len(images), dtype=torch.bool)
+
+    def recall(self, visit: Visit, generator: torch.Generator) -> Tensor:
+        """Return the relevance, float32 (b, H, W), of images as a visit crops them; of unknown ones, uniform noise.
+
+        Args:
+            visit: which images, and their crops.
+            generator: on the CPU, of the noise.
+        """
+        maps = crop_and_flip(self.maps[visit.images, None], visit.crops, self.padding)[:, 0].float()
+        noise = torch.rand(maps.shape, device=maps.device, generator=device_generator(generator, maps.device))
+        return torch.where(self.known[visit.images, None, None], maps, noise)
+
+    @contextmanager
+    def watching(self, visit: Visit) -> Iterator[None]:
+        """Learn from the forward pass within, on the images of `visit`, and from the backward pass behind it."""
+
+        def forward(stem: nn.Module, arguments: tuple[Tensor], output: Tensor) -> None:
+            output.register_hook(partial(self._learn, visit, arguments[0].detach(), output.detach()))
+
+        hook = self.stem.register_forward_hook(forward)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all that is remembered."""
+        return {"maps": self.maps, "known": self.known}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Remember what another memory of the same images did."""
+        self.maps.copy_(state["maps"])
+        self.known.copy_(state["known"])
+
+    @torch.no_grad()
+    def _learn(self, visit: Visit, inputs: Tensor, output: Tensor, grad: Tensor) -> None:
+        relevance = -(output * grad).sum(1, dtype=torch.float32)
+        maps = spread_over_field(relevance, [inputs], self.stem, self.stabiliser)
+        largest = maps.abs().amax((1, 2), keepdim=True)
+        scaled = torch.where(largest > 0, maps / largest, 0).half()
+        before = self.maps[visit.images]
+        self.maps[visit.images] = crop_back(scaled, visit.crops, self.padding, before)
+        self.known[visit.images] |= (largest > 0)[:, 0, 0]

@@ -1,0 +1,89 @@
+"""What scripts/benchmark.py times of small images in memory: the batches of reldrop.data, and those of a usual DataLoader."""
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import torch
+from benchmark_arms import PADDING, network, train_step
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from reldrop.augmentation import NoAugmentation, RandomErasing
+from reldrop.data.images import ImageData, ImageSplit
+
+OURS, USUAL = "batches on the device", "DataLoader, image by image"
+TRAINING = "training, {}"
+STATISTICS = (0.5,) * 3, (0.25,) * 3
+
+
+class UsualImages(Dataset):
+    """CIFAR as it is commonly read and augmented, each image by itself through PIL; so does the release of the paper."""
+
+    def __init__(self, images: Tensor, targets: Tensor) -> None:
+        self.images = images.permute(0, 2, 3, 1).numpy()
+        self.targets = targets.tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(images.shape[-1], PADDING),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(*STATISTICS),
+                transforms.RandomErasing(0.5),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), self.targets[index]
+
+
+def input_arms(
+    options: argparse.Namespace, device: torch.device
+) -> tuple[dict[str, Callable[[], None]], dict[str, int]]:
+    """Return an epoch of crops, flips and random erasing made in both ways, alone and trained on, and its images."""
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (options.samples, 3, options.size, options.size), generator=draws, dtype=torch.uint8)
+    targets = torch.randint(10, (options.samples,), generator=draws)
+    loader = DataLoader(
+        UsualImages(images, targets),
+        options.batch_size,
+        shuffle=True,
+        num_workers=options.workers,
+        persistent_workers=options.workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+    split = ImageSplit(images, targets)
+    names = tuple("0123456789")
+    data = ImageData("noise", names, options.size, *STATISTICS, "", split, split, None, PADDING, True).to(device)
+    torch.manual_seed(0)
+    model = network(options.backbone, 10, options.size).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
+    step = partial(train_step, model, optimizer, NoAugmentation(), None)
+    ways = {OURS: partial(_ours, data, options.batch_size), USUAL: partial(_usual, loader, device)}
+    arms = {name: partial(_go_through, epoch) for name, epoch in ways.items()}
+    arms |= {TRAINING.format(name): partial(_go_through, epoch, step) for name, epoch in ways.items()}
+    return arms, dict.fromkeys(arms, options.samples)
+
+
+def _ours(data: ImageData, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    erase, draws = RandomErasing(0.5), torch.Generator().manual_seed(0)
+    for inputs, targets in data.train_batches(0, batch_size=batch_size, seed=0):
+        yield erase(inputs, targets, None, draws), targets
+
+
+def _usual(loader: DataLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    for inputs, targets in loader:
+        yield inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+
+
+def _go_through(
+    epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]], step: Callable[[Tensor, Tensor], None] | None = None
+) -> None:
+    for inputs, targets in epoch():
+        if step is not None:
+            step(inputs, targets)
