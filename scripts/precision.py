@@ -1,7 +1,7 @@
 """Whether relevance in half precision ranks pixels as relevance in float32 does: python scripts/precision.py RUN [RUN ...].
 
-For test samples of runs of reldrop.train: how often the most relevant pixel or point is the same, and which share of the
-most relevant 5 % are in both; as controls, float64 against float32, and relevance for another class.
+For test samples of runs of reldrop.train: how often the most relevant pixel or point is the same (or near), and which share of
+the most relevant 5 % are in both; as controls, float64 against float32, and relevance for another class.
 """
 
 import argparse
@@ -18,19 +18,26 @@ from reldrop.errors import ReldropError
 from reldrop.trained import read_checkpoint
 
 TOP = 0.05
+NEAR = 2  # pixels; behind a stem with stride 2, all four pixels of a cell have nearly the same relevance
 
 
 def agreement(one: Tensor, other: Tensor) -> dict[str, Tensor]:
-    """Return for maps (n, ...) whether their largest values lie in the same place, and the overlap of their top 5 %."""
-    one, other = one.flatten(1), other.flatten(1)
-    count = max(1, round(TOP * one.shape[1]))
+    """Return for maps (n, ...) whether their largest values lie in the same place, or near, and how their top 5 % overlap."""
+    places = [maps.flatten(1).argmax(1) for maps in (one, other)]
+    found = {"same centre": places[0] == places[1]}
+    if one.ndim == 3:  # images
+        rows, columns = (
+            (change(places[0]) - change(places[1])).abs()
+            for change in (lambda place: place // one.shape[2], lambda place: place % one.shape[2])
+        )
+        found[f"centre within {NEAR} pixels"] = (rows <= NEAR) & (columns <= NEAR)
+    count = max(1, round(TOP * one[0].numel()))
     chosen = [
-        torch.zeros_like(maps, dtype=torch.bool).scatter_(1, maps.topk(count).indices, True) for maps in (one, other)
+        torch.zeros_like(maps.flatten(1), dtype=torch.bool).scatter_(1, maps.flatten(1).topk(count).indices, True)
+        for maps in (one, other)
     ]
-    return {
-        "same centre": (one.argmax(1) == other.argmax(1)).double(),
-        "top-5 % overlap": (chosen[0] & chosen[1]).sum(1).double() / count,
-    }
+    found["top-5 % overlap"] = (chosen[0] & chosen[1]).sum(1) / count
+    return {name: values.double() for name, values in found.items()}
 
 
 def maps_of(model: nn.Module, inputs: Tensor, targets: Tensor, classes: int) -> dict[str, Tensor]:
@@ -86,10 +93,11 @@ def main() -> None:
         }
     except ReldropError as error:
         sys.exit(f"error: {error}")
-    print("| run | relevance | same centre (%) | top-5 % overlap (%) |\n|---|---|---|---|")
     for run, rows in figures.items():
+        names = next(iter(rows.values()))
+        print(f"\n| {run} | {' | '.join(f'{name} (%)' for name in names)} |\n|{'---|' * (1 + len(names))}")
         for precision, row in rows.items():
-            print(f"| {run} | {precision} | " + " | ".join(f"{100 * value:.1f}" for value in row.values()) + " |")
+            print(f"| {precision} | {' | '.join(f'{100 * value:.1f}' for value in row.values())} |")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 

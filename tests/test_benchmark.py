@@ -208,7 +208,12 @@ def test_agreement() -> None:
     other[1, 0, 3:8] = torch.tensor([5.0, 4, 3, 2, 1])
     found = agreement(one, other)
     assert found["same centre"].tolist() == [1, 0]
-    assert found["top-5 % overlap"].tolist() == [1, 0.4]
+    assert found["centre within 2 pixels"].tolist() == [1, 0]
+    torch.testing.assert_close(found["top-5 % overlap"], torch.tensor([1, 0.4], dtype=torch.float64), rtol=0, atol=1e-6)
+    other[1, 0, 3:8] = torch.tensor([1.0, 0, 0, 0, 0])
+    other[1, 2, 2] = 2
+    assert agreement(one, other)["centre within 2 pixels"].tolist() == [1, 1]
+    assert "centre within 2 pixels" not in agreement(one[:, 0], other[:, 0])  # clouds
 
 
 @pytest.mark.slow
@@ -224,3 +229,16 @@ def test_precision(tmp_path: Path) -> None:
     done = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.slow
+def test_profile(tmp_path: Path) -> None:
+    output = tmp_path / "operators.md"
+    options = ["images", "--backbone", "resnet_tiny", "--size", "16", "--batch-size", "4", "--device", "cpu"]
+    command = [sys.executable, SCRIPTS / "profile_step.py", *options]
+    subprocess.run([*command, "--output", output, "--trace", tmp_path / "trace.json"], check=True, capture_output=True)
+    assert "convolution" in output.read_text()
+    assert (tmp_path / "trace.json").stat().st_size > 1000
+    done = subprocess.run([*command, "--arm", "RelDrop"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is none of plain step;" in done.stderr
