@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from reldrop.columns import aligned
 from reldrop.errors import ReldropError
 from reldrop.evaluation_figures import dot_figure, figures_of, save
 from reldrop.evaluations import Evaluation
-from reldrop.reporting import cells
+from reldrop.reporting import cells, layouts
+from reldrop.reporting.records import Record, read_config
 from reldrop.runs import write_json_atomic, write_text_atomic, writing
 from reldrop.statistics import Comparison, compare, summarise
 
@@ -79,14 +81,11 @@ def group(evaluations: Sequence[Evaluation]) -> dict[str, dict[int, Evaluation]]
     Raises:
         ReldropError: two evaluations are of the same seed of the same arm.
     """
-    settings = defaultdict(set)
-    for evaluation in evaluations:
-        settings[evaluation.figures["augmentation"]].add(evaluation.figures["setting"])
+    labels = _labels(evaluations)
     arms: dict[str, dict[int, Evaluation]] = defaultdict(dict)
     order = {name: place for place, name in enumerate(BASELINES)}
     for evaluation in sorted(evaluations, key=lambda one: order.get(one.figures["augmentation"], len(order))):
-        name, setting, seed = (evaluation.figures[key] for key in ("augmentation", "setting", "seed"))
-        label = name if len(settings[name]) == 1 else f"{name} {setting}"
+        label, seed = labels[evaluation.figures["setting"]], evaluation.figures["seed"]
         if seed in arms[label]:
             raise ReldropError(f"{evaluation.folder} and {arms[label][seed].folder} are the same run; leave one out")
         arms[label][seed] = evaluation
@@ -125,6 +124,29 @@ def record(arms: Mapping[str, Mapping[int, Evaluation]]) -> dict[str, Any]:
             for label, runs in arms.items()
         },
     }
+
+
+def _labels(evaluations: Sequence[Evaluation]) -> dict[str, str]:
+    """Return hash of a setting -> its augmentation and, where several have that, the values in which they differ."""
+    members: dict[str, dict[str, Path]] = defaultdict(dict)
+    for evaluation in evaluations:
+        members[evaluation.figures["augmentation"]][evaluation.figures["setting"]] = evaluation.folder
+    labels = {}
+    for name, folders in members.items():
+        if len(folders) == 1:
+            labels[next(iter(folders))] = name
+            continue
+        try:
+            configs = [OmegaConf.to_container(read_config(folder)) for folder in folders.values()]
+            records = [Record.of("", config, figures={}) for config in configs]
+        except ReldropError:  # checkpoint files with a configuration from elsewhere
+            labels |= {setting: f"{name} {setting}" for setting in folders}
+            continue
+        keys = layouts.differing_keys(records)
+        for setting, record in zip(folders, records, strict=True):
+            values = (f"{layouts.shown_key(key)} {layouts.shown_value(record, key)}" for key in keys)
+            labels[setting] = f"{name}, {', '.join(values)}"
+    return labels
 
 
 def _check_same_samples(evaluations: Sequence[Evaluation]) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -116,7 +117,9 @@ def dot_figure(metrics: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     columns = min(4, len(metrics))
     rows = -(-len(metrics) // columns)
     labels = list(next(iter(metrics.values())))
-    figure = Figure(figsize=(PAGE, 0.55 + rows * (0.55 + 0.17 * len(labels))), layout="constrained")
+    names = [fill(label, 24) for label in labels]  # longer lines would take the panels' room
+    lines = 1 + max(name.count("\n") for name in names)
+    figure = Figure(figsize=(PAGE, 0.55 + rows * (0.55 + 0.14 * len(labels) * (lines + 0.2))), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[len(metrics) :]:
         axis.set_visible(False)
@@ -131,7 +134,7 @@ def dot_figure(metrics: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         axis.set_title(title, fontsize=7)
         axis.set(ylim=(len(labels) - 0.5, -0.5))
         axis.margins(x=0.15)
-        axis.set_yticks(range(len(labels)), labels if number % columns == 0 else [""] * len(labels))
+        axis.set_yticks(range(len(labels)), names if number % columns == 0 else [""] * len(labels))
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
         axis.grid(axis="x", linewidth=0.4, color="0.85")
     return figure

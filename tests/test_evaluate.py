@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from reldrop.attribution import InputGradient, Random
 from reldrop.backbones import resnet
+from reldrop.comparison import group
 from reldrop.data.images import ImageData, ImageSplit
 from reldrop.data.points import PointData, PointSplit
 from reldrop.errors import ReldropError
@@ -240,6 +242,24 @@ def test_arms_are_compared_in_pairs(runs: Path, tmp_path: Path, capsys: pytest.C
     for name in ("occlusion_correct", "occlusion_probability", "blocks", "metrics"):
         assert (place / f"{name}.png").stat().st_size > 5000
         assert (place / f"{name}.pdf").is_file()
+
+
+def test_settings_of_one_augmentation_are_told_apart(runs: Path, tmp_path: Path) -> None:
+    evaluations = []
+    for number, attribution in enumerate(("gradient", "random")):
+        (found,) = evaluate(config(runs, f"run={some_run(runs)}", "figures=false"))
+        folder = tmp_path / attribution
+        folder.mkdir()
+        with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
+            cfg = compose("train", ["augmentation=reldrop_block", f"attribution={attribution}"])
+        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+        evaluation = replace(
+            found, folder=folder, figures={**found.figures, "setting": str(number), "augmentation": "a"}
+        )
+        evaluations.append(evaluation)
+    assert list(group(evaluations)) == ["a, attribution GradientLRP", "a, attribution Random"]
+    (folder / "config.yaml").unlink()
+    assert list(group(evaluations)) == ["a 0", "a 1"]
 
 
 def test_runs_without_a_checkpoint_are_left_out_of_a_comparison(

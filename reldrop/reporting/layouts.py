@@ -71,14 +71,14 @@ def table_of_settings(records: Sequence[Record], scores: Sequence[Score], confid
 
 def ablation_table(records: Sequence[Record], scores: Sequence[Score], confidence: float) -> Table:
     """Return a table with a row for each setting, named by the values in which they differ."""
-    keys = _differing_keys(records)
+    keys = differing_keys(records)
 
     def line(record: Record, augmentation: str, arm: Arm | None) -> list[str]:
-        shown = [_value(record, key) for key in keys]
+        shown = [shown_value(record, key) for key in keys]
         return [*shown, str(len(arm.runs) if arm else 0)]
 
-    labels = [re.sub(r"\.(name|_target_)$", "", "experiment" if key == "name" else key) for key in keys]
-    return _by_setting("ablation", records, scores, confidence, [*labels, "seeds"], line, complete=False)
+    labels = [*map(shown_key, keys), "seeds"]
+    return _by_setting("ablation", records, scores, confidence, labels, line, complete=False)
 
 
 def paper_table(
@@ -230,7 +230,7 @@ def _is_on_imagenet(members: Sequence[Record]) -> bool:
     return members[0].dataset == "imagenet" or any(key in run.figures for run in members for key in ZERO_SHOT)
 
 
-def _differing_keys(records: Sequence[Record]) -> list[str]:
+def differing_keys(records: Sequence[Record]) -> list[str]:
     """Return the settings that tell the runs apart.
 
     What differs only because another augmentation, attribution, data set, ... has other settings is told by its name.
@@ -254,7 +254,13 @@ def _in_words(augmentation: str) -> str:
     return augmentation.replace("reldrop_", "RelDrop-").replace("_", " ")
 
 
-def _value(record: Record, key: str) -> str:
+def shown_key(key: str) -> str:
+    """Return a dotted key of a setting as tables have it."""
+    return re.sub(r"\.(name|_target_)$", "", "experiment" if key == "name" else key)
+
+
+def shown_value(record: Record, key: str) -> str:
+    """Return a setting of a run as tables have it."""
     text = as_text(record.settings[key]) if key in record.settings else "-"
     return text.rpartition(".")[2] if key.endswith("_target_") else text  # of a class or function, its name
 
