@@ -175,10 +175,9 @@ class Loop:
             return maps
 
         draws_of_batch = generator(self.seed, "occlusion", self.epoch, self.batch)
+        rows = torch.arange(len(inputs), device=inputs.device)  # tell more of a sample than its class does
         with self.fabric.autocast():
-            return self.augmentation(
-                inputs, torch.arange(len(inputs), device=inputs.device), relevance, draws_of_batch, part
-            )
+            return self.augmentation(inputs, rows, relevance, draws_of_batch, part)
 
     def _own_seed(self, stream: str) -> int:
         """Return a seed for what each process draws for itself; the first one draws what a single process would."""

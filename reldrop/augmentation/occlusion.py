@@ -72,9 +72,10 @@ class Occlusion:
         generator: torch.Generator | None = None,
         part: Part | None = None,
     ) -> Tensor:
-        """Return a copy of `inputs`, (B, C, H, W) or (B, N, C), of classes `targets` (B,), partly occluded.
+        """Return a copy of `inputs`, (B, C, H, W) or (B, N, C), partly occluded.
 
         Args:
+            targets: (B,), what `relevance` is told of each sample: its class.
             relevance: gives the maps of n samples for their classes; occlusion at random does without.
             generator: on the CPU; the global one if None.
             part: which rows of a batch the inputs are: the draws are those for the whole batch. None if they are all.
