@@ -1,11 +1,14 @@
 """Shared pieces of the tests."""
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each of the processes that share the machine
-
-import tempfile
-from collections.abc import Iterator
+if "PYTEST_XDIST_WORKER" not in os.environ:  # in the process that starts the others, which inherit this
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    # What libraries leave in the folder for temporary files goes when the tests are over.
+    _temporary = tempfile.TemporaryDirectory(prefix="reldrop-tests-")
+    os.environ["TMPDIR"] = tempfile.tempdir = _temporary.name
 
 import pytest
 import timm
@@ -32,17 +35,6 @@ def randomise(model: nn.Module, seed: int = 0, biases: bool = True) -> nn.Module
             nn.init.normal_(module.weight, std=0.05, generator=draws)
             nn.init.normal_(module.bias, std=0.1 if biases else 0.0, generator=draws)
     return model
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let what libraries leave in the folder for temporary files go when the tests are over."""
-    earlier = tempfile.tempdir
-    folder = tempfile.tempdir = str(tmp_path_factory.mktemp("libraries"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("TMPDIR", folder)
-        yield
-    tempfile.tempdir = earlier
 
 
 @pytest.fixture
