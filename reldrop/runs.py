@@ -119,6 +119,21 @@ def outcome(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Return the result of the run of a folder; None if it is not finished.
+
+    Raises:
+        ReldropError: if it is damaged.
+    """
+    path = folder / "summary.json"
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except ValueError as error:
+        raise ReldropError(
+            f"{path} is damaged ({first_line(error)}); delete it, and the same command writes it anew"
+        ) from error
+
+
 def is_held(folder: Path) -> bool:
     """Whether a process holds a run folder, on this machine or, where the file system passes locks on, on another."""
     try:
@@ -234,8 +249,12 @@ class Run:
         return self._summary.exists()
 
     def summary(self) -> dict[str, Any]:
-        """Return what `finish` wrote."""
-        return json.loads(self._summary.read_text())
+        """Return what `finish` wrote.
+
+        Raises:
+            ReldropError: if it is damaged.
+        """
+        return read_summary(self.folder)
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a record to the metrics log, durably; numbers that are not finite become null."""

@@ -1,6 +1,5 @@
 """A sweep: many runs by one command, through the launcher that the configuration names, and a table of how they ended."""
 
-import json
 import logging
 import os
 import sys
@@ -120,10 +119,13 @@ class Sweep:
         """Train the runs of these overrides; return their test accuracies, nan where there is none."""
         from reldrop.plans import written_down
         from reldrop.processes import launched
+        from reldrop.runs import read_summary
 
         with _in_a_sentence(self._launcher.interrupted):
             jobs = [self._job(each) for each in overrides]
-            missing = list({job.folder: job for job in jobs if not _summary(job.folder) or job.cfg["force"]}.values())
+            missing = list(
+                {job.folder: job for job in jobs if not read_summary(job.folder) or job.cfg["force"]}.values()
+            )
             logger.info("%d runs, of which %d are to be trained", len({job.folder for job in jobs}), len(missing))
             missing = [_cleared(job) for job in missing]
             with written_down([job.folder for job in missing]) if launched().rank == 0 else nullcontext():
@@ -192,14 +194,11 @@ def _cleared(job: Job) -> Job:
     return replace(job, cfg={**job.cfg, "force": False})
 
 
-def _summary(folder: Path) -> dict[str, Any] | None:
-    path = folder / "summary.json"
-    return json.loads(path.read_text()) if path.exists() else None
-
-
 def _outcome(folder: Path, state: str, word: str | None) -> Outcome:
     label = os.sep.join(folder.parts[-3:])
-    summary = _summary(folder)
+    from reldrop.runs import read_summary
+
+    summary = read_summary(folder)
     if summary is not None:
         return Outcome(label, state, f"test accuracy {summary['test_top1']:.2%}", summary["test_top1"])
     if state == "submitted":

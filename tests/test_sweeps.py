@@ -122,6 +122,19 @@ def test_a_failed_run_stays_alone_and_the_next_sweep_trains_what_is_missing(
     assert "1 runs: 1 finished" in text  # the same one twice
 
 
+def test_a_damaged_result_is_named(tmp_path: Path, sweep: Callable[..., tuple[Any, str]]) -> None:
+    sweep(tmp_path, "-m", *QUICK)
+    summary = run_folder(config(tmp_path, *QUICK)) / "summary.json"
+    whole = summary.read_text()
+    summary.write_text(whole[:50])
+    for words in (["-m", *QUICK], QUICK):
+        code, _ = sweep(tmp_path, *words)
+        assert re.match(rf"error: {summary} is damaged .*; delete it, and the same command writes it anew", code)
+    summary.unlink()
+    sweep(tmp_path, "-m", *QUICK)
+    assert summary.read_text() == whole
+
+
 def test_force_starts_over_once(
     tmp_path: Path, sweep: Callable[..., tuple[Any, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
