@@ -23,7 +23,7 @@ class MergeBatchNorm(SequentialMergeBatchNorm):
     def register(self, linears: Any, batch_norm: nn.Module) -> None:
         self.batch_norm_eps = batch_norm.eps
         super().register(linears, batch_norm)
-        batch_norm.eps = 0.0
+        batch_norm.eps = torch.finfo(torch.float32).tiny  # 1 + eps = 1; some versions of torch refuse 0
 
     def remove(self) -> None:
         super().remove()
