@@ -1,7 +1,7 @@
 """What scripts/benchmark.py times of training steps, on images and on point clouds."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -25,6 +25,7 @@ from reldrop.data.images import ImageData, ImageSplit, Visit
 from reldrop.data.transforms import draw_crops
 
 PADDING = 4  # of random crops
+STATISTICS = (0.5,) * 3, (0.25,) * 3  # mean and std of each channel
 Arms = dict[str, Callable[[], None]]
 
 
@@ -100,12 +101,27 @@ def image_arms(options: argparse.Namespace, device: torch.device) -> Arms:
     return arms
 
 
+def in_memory(images: Tensor, targets: Tensor) -> ImageData:
+    """Return data of ten classes with these training images, uint8 (N, 3, S, S), which are cropped and flipped."""
+    split = ImageSplit(images, targets)
+    names = tuple("0123456789")
+    return ImageData("noise", names, images.shape[-1], *STATISTICS, "", split, split, None, PADDING, True)
+
+
+def go_through(
+    epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]], step: Callable[[Tensor, Tensor], None] | None = None
+) -> None:
+    """Make the batches of an epoch, and perhaps train on them."""
+    for inputs, targets in epoch():
+        if step is not None:
+            step(inputs, targets)
+
+
 def recycled(model: nn.Module, inputs: Tensor) -> tuple[Memory, Visit]:
     """Return a memory for as many images as there are inputs, and a visit to all of them."""
     count, device = len(inputs), inputs.device
-    split = ImageSplit(torch.zeros(inputs.shape, dtype=torch.uint8), torch.zeros(count, dtype=torch.long))
-    names, statistics = tuple("0123456789"), ((0.5,) * 3, (0.25,) * 3)
-    data = ImageData("noise", names, inputs.shape[-1], *statistics, "", split, split, None, PADDING, True).to(device)
+    images, targets = torch.zeros(inputs.shape, dtype=torch.uint8), torch.zeros(count, dtype=torch.long)
+    data = in_memory(images, targets).to(device)
     crops = draw_crops(count, PADDING, True, torch.Generator().manual_seed(0)).to(device)
     return Recycled().memory(model, data), Visit(torch.arange(count, device=device), crops)
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmark_arms import network, train_step
+from benchmark_arms import go_through, network, train_step
 from omegaconf import OmegaConf
 
 from reldrop.attribution import GradientLRP
@@ -45,10 +45,10 @@ def decoding_arms(
     epoch = partial(data.train_batches, 0, batch_size=options.batch_size, seed=0)
     arms = {
         ALONE: partial(_decode_alone, pool, crop, options.size, work),
-        LOADER: partial(_go_through, epoch),
-        "training, none": partial(_train, epoch, partial(step, NoAugmentation(), None)),
+        LOADER: partial(go_through, epoch),
+        "training, none": partial(go_through, epoch, partial(step, NoAugmentation(), None)),
         "training, RelDrop-block, p = 0.5": partial(
-            _train, epoch, partial(step, RelDropBlock(0.5), partial(GradientLRP(), model))
+            go_through, epoch, partial(step, RelDropBlock(0.5), partial(GradientLRP(), model))
         ),
     }
     return arms, dict.fromkeys(arms, len(paths))
@@ -64,13 +64,3 @@ def _decode_some(crop: RandomResizedCrop, size: int, paths: Iterable[str], draws
     torch.set_num_threads(1)
     for path, numbers in zip(paths, draws, strict=True):
         decode(path, size, partial(crop, draws=numbers))
-
-
-def _go_through(epoch: Callable[[], Iterable]) -> None:
-    for _ in epoch():
-        pass
-
-
-def _train(epoch: Callable[[], Iterable], step: Callable[..., None]) -> None:
-    for inputs, targets in epoch():
-        step(inputs, targets)

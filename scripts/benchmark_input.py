@@ -1,22 +1,21 @@
 """What scripts/benchmark.py times of small images in memory: the batches of reldrop.data, and those of a usual DataLoader."""
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from benchmark_arms import PADDING, network, train_step
+from benchmark_arms import PADDING, STATISTICS, go_through, in_memory, network, train_step
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from reldrop.augmentation import NoAugmentation, RandomErasing
-from reldrop.data.images import ImageData, ImageSplit
+from reldrop.data.images import ImageData
 
 OURS, USUAL = "batches on the device", "DataLoader, image by image"
 TRAINING = "training, {}"
-STATISTICS = (0.5,) * 3, (0.25,) * 3
 
 
 class UsualImages(Dataset):
@@ -57,16 +56,14 @@ def input_arms(
         persistent_workers=options.workers > 0,
         pin_memory=device.type == "cuda",
     )
-    split = ImageSplit(images, targets)
-    names = tuple("0123456789")
-    data = ImageData("noise", names, options.size, *STATISTICS, "", split, split, None, PADDING, True).to(device)
+    data = in_memory(images, targets).to(device)
     torch.manual_seed(0)
     model = network(options.backbone, 10, options.size).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     step = partial(train_step, model, optimizer, NoAugmentation(), None)
     ways = {OURS: partial(_ours, data, options.batch_size), USUAL: partial(_usual, loader, device)}
-    arms = {name: partial(_go_through, epoch) for name, epoch in ways.items()}
-    arms |= {TRAINING.format(name): partial(_go_through, epoch, step) for name, epoch in ways.items()}
+    arms = {name: partial(go_through, epoch) for name, epoch in ways.items()}
+    arms |= {TRAINING.format(name): partial(go_through, epoch, step) for name, epoch in ways.items()}
     return arms, dict.fromkeys(arms, options.samples)
 
 
@@ -79,11 +76,3 @@ def _ours(data: ImageData, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
 def _usual(loader: DataLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     for inputs, targets in loader:
         yield inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
-
-
-def _go_through(
-    epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]], step: Callable[[Tensor, Tensor], None] | None = None
-) -> None:
-    for inputs, targets in epoch():
-        if step is not None:
-            step(inputs, targets)
