@@ -138,19 +138,15 @@ class Sweep:
 
     def _job(self, overrides: list[str]) -> Job:
         """Compose the configuration of a run, and check it: nothing begins with a mistake in one of them."""
-        from reldrop.config import check_inputs, check_keys, check_scale
         from reldrop.runs import run_folder
-        from reldrop.train import check_parts
+        from reldrop.train import check
 
         composed = self._loader.load_sweep_config(self._config, overrides)
         with open_dict(composed):
             composed.hydra.runtime.output_dir = composed.hydra.sweep.dir
         cfg = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
         try:
-            check_keys(cfg)
-            check_scale(cfg)
-            check_inputs(cfg)
-            check_parts(cfg)
+            check(cfg)
             folder = run_folder(cfg).absolute()
         except ReldropError as error:
             own = [override for override in overrides if not override.startswith("launcher")]
@@ -195,10 +191,9 @@ def _cleared(job: Job) -> Job:
 
 
 def _outcome(folder: Path, state: str, word: str | None) -> Outcome:
-    label = os.sep.join(folder.parts[-3:])
     from reldrop.runs import read_summary
 
-    summary = read_summary(folder)
+    label, summary = os.sep.join(folder.parts[-3:]), read_summary(folder)
     if summary is not None:
         return Outcome(label, state, f"test accuracy {summary['test_top1']:.2%}", summary["test_top1"])
     if state == "submitted":

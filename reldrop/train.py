@@ -37,10 +37,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ReldropError: for anything the user can mend.
     """
-    check_keys(cfg)
-    check_scale(cfg)
-    check_inputs(cfg)
-    check_parts(cfg)
+    check(cfg)
     config = TrainerConfig(**OmegaConf.to_container(cfg.trainer, resolve=True))
     fabric = start_fabric(config.accelerator, config.precision, config.batch_size)
     first = fabric.is_global_zero
@@ -91,6 +88,18 @@ def build_loop(cfg: DictConfig, config: TrainerConfig, fabric: "Fabric", data: D
 def build_augmentation(cfg: DictConfig, options: dict[str, Any]) -> Any:
     """Return the augmentation; those that fill are told what they need to know of the data, see `Data`."""
     return build(cfg, "augmentation", **(options if "fill" in cfg.augmentation else {}))
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse what is wrong with the configuration of a run, before any work starts.
+
+    Raises:
+        ReldropError: naming the mistake.
+    """
+    check_keys(cfg)
+    check_scale(cfg)
+    check_inputs(cfg)
+    check_parts(cfg)
 
 
 def check_parts(cfg: DictConfig) -> None:
@@ -186,10 +195,10 @@ def command() -> None:
     try:
         main()
         disconnect()
-        sys.exit(report())
     except SystemExit as stop:
         hint = suggest(sys.argv[1:], CONFIG_PATH) if stop.code == 1 else None
         sys.exit(hint or stop.code)
+    sys.exit(report())
 
 
 if __name__ == "__main__":
