@@ -6,7 +6,7 @@ DEMO := results/demo
 RESULTS ?= results
 WORKERS ?= 2
 
-.PHONY: demo test tables figures setup lint clean
+.PHONY: demo test test-slow tables figures setup lint clean
 
 demo: setup
 	$(RUN) -m reldrop.train -m augmentation=none,random_erasing,reldrop_block seed=0,1,2 results_dir=$(DEMO)
@@ -27,7 +27,11 @@ figures: setup
 
 # One worker for each two GB or so of memory, and for each core.
 test: setup
-	$(RUN) -m pytest -n $(WORKERS) --dist worksteal
+	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+
+# Kills and restarts, several processes, sweeps, SLURM, whole papers and benchmarks.
+test-slow: setup
+	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m slow
 
 setup: $(VENV)/installed
 

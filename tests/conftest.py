@@ -1,4 +1,4 @@
-"""Shared pieces of the tests."""
+"""Fixtures that all tests share, and markers that skip what the machine lacks."""
 
 import os
 import tempfile
@@ -10,31 +10,48 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # in the process that starts the ot
     _temporary = tempfile.TemporaryDirectory(prefix="reldrop-tests-")
     os.environ["TMPDIR"] = tempfile.tempdir = _temporary.name
 
+import importlib.util
+import os
+import shutil
+import tempfile
+
 import pytest
-import timm
 import torch
 from torch import nn
 
 from reldrop.backbones import resnet
+from reldrop.reporting.records import read_runs
+from tests.helpers.machine import missing_data, slurm_answers
+from tests.helpers.tables import RUNS
+
+LACKS = {
+    "cuda": lambda item: None if torch.cuda.is_available() else "needs a CUDA device",
+    "slurm": lambda item: None if slurm_answers() else "needs SLURM",
+    "real_data": lambda item: missing_data(*item.get_closest_marker("real_data").args),
+    "submitit": lambda item: None if importlib.util.find_spec("submitit") else "needs submitit",
+}
 
 
-def randomise(model: nn.Module, seed: int = 0, biases: bool = True) -> nn.Module:
-    """Give all parameters and batch-norm statistics of a float64 copy of `model` random values, as after training."""
-    draws = torch.Generator().manual_seed(seed)
-    model = model.double()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.running_mean.normal_(generator=draws)
-            module.running_var.uniform_(0.5, 2, generator=draws)
-            nn.init.uniform_(module.weight, 0.5, 1.5, generator=draws)
-            nn.init.normal_(module.bias, std=0.5, generator=draws)
-            if not biases:
-                module.running_mean.zero_()
-                nn.init.zeros_(module.bias)
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.05, generator=draws)
-            nn.init.normal_(module.bias, std=0.1 if biases else 0.0, generator=draws)
-    return model
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what the machine cannot do, and say why."""
+    for item in items:
+        for name, lacking in LACKS.items():
+            if item.get_closest_marker(name) and (reason := lacking(item)):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module")
+def records():
+    records, remarks = read_runs(RUNS)
+    assert not remarks
+    return records
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A copy of the fixture's runs, to be spoiled."""
+    shutil.copytree(RUNS / "runs", tmp_path / "results" / "runs")
+    return tmp_path / "results"
 
 
 @pytest.fixture
@@ -48,8 +65,3 @@ def tiny() -> nn.Module:
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     draws = torch.Generator().manual_seed(1)
     return torch.randn(6, 3, 16, 16, generator=draws), torch.randint(10, (6,), generator=draws)
-
-
-def timm_model(name: str, **options: object) -> nn.Module:
-    torch.manual_seed(0)
-    return timm.create_model(name, num_classes=10, **options)

@@ -1,0 +1,72 @@
+"""In training."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from reldrop.attribution.recycled import Memory
+from reldrop.data.images import Visit
+from reldrop.loop import Loop
+from reldrop.runs import run_folder
+from reldrop.train import train
+from tests.helpers.runs import QUICK, assert_same_run, config, fails
+
+RUN = [*QUICK, "attribution=recycled", "augmentation=reldrop_block", "augmentation.probability=1.0"]
+
+pytestmark = pytest.mark.slow
+
+
+def test_images_are_occluded_where_their_last_visit_was_relevant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, float]] = []
+    recall = Memory.recall
+
+    def watch(self: Memory, visit: Visit, generator: torch.Generator) -> Tensor:
+        seen.append((bool(self.known[visit.images].all()), float(self.known.float().mean())))
+        return recall(self, visit, generator)
+
+    monkeypatch.setattr(Memory, "recall", watch)
+    cfg = config(tmp_path, *RUN)
+    summary = train(cfg)
+    steps = summary["steps"] // cfg.trainer.epochs
+    assert [known for known, _ in seen] == [False] * steps + [True] * (len(seen) - steps)
+    assert len(seen) == summary["steps"]
+
+
+def test_an_interrupted_run_goes_on_with_what_it_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, broken = config(tmp_path / "whole", *RUN), config(tmp_path / "broken", *RUN, "trainer.checkpoint_every=3")
+    train(whole)
+    steps, update = [], Loop._update
+
+    def stop(self: Loop, loss: Tensor) -> None:
+        steps.append(self.step)
+        if len(steps) == 9:
+            raise KeyboardInterrupt
+        update(self, loss)
+
+    monkeypatch.setattr(Loop, "_update", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken)
+    monkeypatch.undo()
+    train(broken)
+    assert_same_run(run_folder(broken), run_folder(whole))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.compile=true"], "attribution=recycled does not go with trainer.compile; take attribution=gradient"),
+        (["trainer.eval_after_attribution=true"], "does not go with trainer.eval_after_attribution"),
+        (["+attribution.epsilon=0.1"], "attribution.epsilon is not a setting"),
+    ],
+)
+def test_what_it_does_not_go_with(tmp_path: Path, overrides: list[str], message: str) -> None:
+    assert message in fails(tmp_path, *RUN, *overrides)
+
+
+def test_it_is_for_images_in_memory(tmp_path: Path) -> None:
+    points = ["+experiment=shapes_pointnet", "attribution=recycled", "dataset.subset=20", "dataset.test_subset=10"]
+    assert "keeps relevance for whole images in memory" in fails(tmp_path, *points)

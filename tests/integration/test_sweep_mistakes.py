@@ -1,0 +1,53 @@
+"""Mistakes."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reldrop.errors import ReldropError
+from reldrop.launchers import Slurm
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["launcher=parallel", "launcher.jobs=0"], "launcher.jobs is 0; it must be a whole number from 1"),
+        (["launcher=parallel", "launcher.job=2"], "did you mean launcher.jobs?"),
+        (["launcher=slurm", "+launcher.partitoin=gpu"], "did you mean launcher.partition?"),
+        (["launcher=slurm", "launcher.time=2", "launcher.signal_delay=120"], "leave nothing of 2 minutes"),
+        (["launcher=slurm", "launcher.executor=pbs"], "it must be slurm or local"),
+        (["launcher=slurm", "launcher.executor=local", "launcher.gpus=2"], "has one process for a run"),
+        (["-m", "seed=0,1", "+augmentation.probabilty=1"], "did you mean augmentation.probability? (in the run"),
+    ],
+)
+def test_mistakes_are_named_before_anything_starts(
+    tmp_path: Path, sweep: Callable[..., tuple[Any, str]], overrides: list[str], names: str
+) -> None:
+    code, _ = sweep(tmp_path, *overrides)
+    assert names in str(code)
+    assert not (tmp_path / "results" / "runs").exists()
+
+
+def test_processes_of_torchrun_are_for_the_local_launcher(
+    tmp_path: Path, sweep: Callable[..., tuple[Any, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(key, str(value))
+    code, _ = sweep(tmp_path, "launcher=parallel")
+    assert code.startswith("error: torchrun and srun start processes for launcher=local only")
+
+
+def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "submitit" else find(name))
+    with pytest.raises(ReldropError, match=r'pip install "reldrop\[slurm\]"'):
+        Slurm()
+    monkeypatch.undo()
+    if find("submitit") is not None:
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+        with pytest.raises(ReldropError, match="sbatch, srun and squeue, which are not here"):
+            Slurm()

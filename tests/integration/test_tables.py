@@ -1,0 +1,70 @@
+"""The command."""
+
+import json
+import re
+import shutil
+
+import pytest
+from omegaconf import OmegaConf
+
+from tests.helpers.tables import RUNS, fails, run
+
+
+def test_provenance_lies_beside_a_table(tmp_path, capsys, monkeypatch, records):
+    output = tmp_path / "new" / "table.md"
+    run(capsys, monkeypatch, RUNS, "paper=table1", "where=seed!=2", f"output={output}")
+    content = json.loads((tmp_path / "new" / "table.md.runs.json").read_text())
+    used = [record for record in records if record.seed != 2]
+    assert [entry["run"] for entry in content["runs"]] == [record.run for record in used]
+    assert [entry["config_hash"] for entry in content["runs"]] == [record.config_hash for record in used]
+    starts = {(start["commit"], start["dirty"]) for record in used for start in record.starts}
+    assert {(code["commit"], code["dirty"]) for code in content["code"]} == starts
+    assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit, _ in starts)
+
+
+def test_every_table_into_a_folder(tmp_path, capsys, monkeypatch, results):
+    for folder in list(results.glob("runs/digits_resnet/*/seed0*")):
+        twin = results / "runs" / "ablation_k" / folder.parent.name / folder.name
+        shutil.copytree(folder, twin)
+        config = OmegaConf.load(twin / "config.yaml")
+        config.name = "ablation_k"
+        OmegaConf.save(config, twin / "config.yaml")
+    output = tmp_path / "all"
+    run(capsys, monkeypatch, results, f"output={output}")
+    names = {file.name for file in output.iterdir() if not file.name.endswith(".runs.json")}
+    assert names == {
+        f"{name}.{end}" for name in ("runs", "table1", "ablation_k") for end in ("txt", "md", "tex", "csv")
+    }
+    file = next(results.glob("runs/digits_resnet/none/seed1*/config.yaml"))
+    file.write_text(file.read_text().replace("batch_size: 128", "batch_size: 64"))
+    shutil.rmtree(output)
+    message = fails(monkeypatch, results, f"output={output}", "format=csv")
+    assert message.startswith(
+        "error: table1: the runs of digits_resnet digits resnet_tiny none differ in more than the seed: "
+    )
+    assert {file.name for file in output.glob("*.csv")} == {"runs.csv", "ablation_k.csv"}  # the others are there
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["papr=table1"], "papr is not a setting; did you mean paper?"),
+        (["paper=table3"], "paper=table3 is not known; choose table1, table2, ablation"),
+        (["format=html"], "choose terminal, markdown, latex, csv"),
+        (["metric=test_top"], "metric=test_top is a figure of no run; near are test_top5, test_top1"),
+        (["confidence=95"], "must be between 0 and 1"),
+        (["reldrop=reldrop_patch"], "goes with paper=table1 or paper=table2"),
+        (["better=lower"], "goes with metric=NAME"),
+        (["paper=table2"], "of which there are no finished runs (there are digits none"),
+        (["output=table.doc"], "the suffix tells no format"),
+        (["source=mlflow:a/b"], "may be wandb:ENTITY/PROJECT"),
+        (["results=elsewhere"], "results is given twice"),
+    ],
+)
+def test_mistakes_on_the_command_line(monkeypatch, words, message):
+    assert message in fails(monkeypatch, RUNS, *words)
+
+
+def test_a_folder_without_runs(tmp_path, monkeypatch):
+    assert "no finished runs under" in fails(monkeypatch, tmp_path)
+    assert "no runs under" in fails(monkeypatch, "status", tmp_path)

@@ -1,0 +1,144 @@
+"""Train."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reldrop.augmentation import RelDropBlock
+from reldrop.backbones import resnet
+from reldrop.runs import run_folder
+from reldrop.train import CONFIG_PATH, train
+from tests.helpers.runs import POINTS, QUICK, config, fake_clouds, fake_data, metrics, weights
+
+EXPERIMENTS = sorted(str(path.stem) for path in (Path(CONFIG_PATH) / "experiment").glob("*.yaml"))
+
+
+AUGMENTATIONS = sorted(str(path.stem) for path in (Path(CONFIG_PATH) / "augmentation").glob("*.yaml"))
+
+
+ATTRIBUTIONS = sorted(str(path.stem) for path in (Path(CONFIG_PATH) / "attribution").glob("*.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs(tmp_path: Path, experiment: str) -> None:
+    fake_data(tmp_path / "data")
+    fake_clouds(tmp_path / "data")
+    cfg = config(tmp_path, f"+experiment={experiment}", "trainer.max_steps=2", "trainer.batch_size=4")
+    if "points" in cfg.dataset:
+        cfg.dataset.points = 32
+    if "eval_resize" in cfg.dataset:
+        cfg.dataset.size, cfg.dataset.eval_resize, cfg.dataset.workers = 32, 36, 1
+    cfg.backbone.weights = None
+    summary = train(cfg)
+    assert cfg.name == experiment
+    assert summary["steps"] == 2
+    assert 0 <= summary["test_top1"] <= 1
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_every_augmentation_runs(tmp_path: Path, augmentation: str) -> None:
+    overrides = ["augmentation.fill=[255]"] if augmentation == "random_erasing_release" else []
+    data = POINTS if "point" in augmentation else QUICK
+    cfg = config(tmp_path, *data, f"augmentation={augmentation}", "trainer.epochs=1", *overrides)
+    record = train(cfg) and metrics(run_folder(cfg))[0]
+    assert (record["occluded_share"] > 0) == (augmentation != "none") or cfg.augmentation.get("coin") == "batch"
+    assert (record["conservation"] is not None) == augmentation.startswith("reldrop")
+
+
+@pytest.mark.parametrize("data", ["images", "points"])
+@pytest.mark.parametrize("attribution", ATTRIBUTIONS)
+def test_every_attribution_runs(tmp_path: Path, attribution: str, data: str) -> None:
+    if (attribution, data) == ("recycled", "points"):
+        pytest.skip("for images only")
+    chosen = POINTS if data == "points" else QUICK
+    cfg = config(tmp_path, *chosen, f"attribution={attribution}", "trainer.max_steps=3")
+    record = train(cfg) and metrics(run_folder(cfg))[0]
+    assert (record["conservation"] is not None) == (attribution in ("gradient", "official", "zennit"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer=adam"],
+        ["optimizer=adamw", "scheduler=exponential", "scheduler.warmup_epochs=1"],
+        ["scheduler=step", "trainer.label_smoothing=0.1", "trainer.clip_grad_norm=1.0"],
+        ["trainer.precision=bf16-mixed", "trainer.channels_last=true"],
+        ["dataset.validation=0.2", "scheduler=constant", "backbone.drop_path=0.2"],
+        [*POINTS, "backbone=pointnet2_ssg", "dataset.normals=false", "dataset.validation=0.2", "trainer.max_steps=2"],
+        [*POINTS, "dataset.rotate=any", "dataset.jitter=0.01", "augmentation=none", "trainer.precision=bf16-mixed"],
+        [*POINTS, "backbone=pointnet2_ssg", "trainer.precision=bf16-mixed", "trainer.max_steps=2"],
+    ],
+)
+def test_options_run(tmp_path: Path, overrides: list[str]) -> None:
+    cfg = config(tmp_path, *QUICK, "trainer.max_steps=8", *overrides)
+    summary = train(cfg)
+    assert ("selected_test_top1" in summary) == (cfg.dataset.validation > 0)
+
+
+def test_learns(tmp_path: Path) -> None:
+    summary = train(config(tmp_path, "trainer.epochs=12"))
+    assert summary["test_top1"] > 0.8
+
+
+def test_learns_from_points(tmp_path: Path) -> None:
+    options = ["+experiment=shapes_pointnet", "dataset.points=64", "augmentation=random_point_dropout"]
+    summary = train(config(tmp_path, *options, "trainer.epochs=4"))
+    assert summary["test_top1"] > 0.3  # chance is 0.1
+    assert 0 < summary["test_class_mean"] <= summary["best_test_class_mean"]
+
+
+@pytest.mark.parametrize("augmentation", ["reldrop_point", "none"])
+def test_the_eval_mode_quirk_freezes_batch_norm(tmp_path: Path, augmentation: str) -> None:
+    """The release leaves the network in evaluation mode after the first attribution of an epoch, hence for all of it."""
+    cfg = config(
+        tmp_path, *POINTS, f"augmentation={augmentation}", "trainer.max_steps=2", "trainer.eval_after_attribution=true"
+    )
+    train(cfg)
+    steps = [value for key, value in weights(run_folder(cfg)).items() if key.endswith("num_batches_tracked")]
+    assert {int(value) for value in steps} == ({0} if augmentation == "reldrop_point" else {2})
+
+
+@pytest.mark.parametrize("reset_head", [True, False])
+def test_starts_from_a_checkpoint_file(tmp_path: Path, reset_head: bool) -> None:
+    cfg = config(tmp_path, *QUICK)
+    train(cfg)
+    start = run_folder(cfg) / "best.pt"
+    saved = torch.load(start, weights_only=True)["model"]
+    model = resnet("resnet_tiny", num_classes=10, channels=1, size=8, weights=str(start), reset_head=reset_head)
+    differs = {key for key, value in model.state_dict().items() if not torch.equal(value, saved[key])}
+    assert differs == ({"fc.weight", "fc.bias"} if reset_head else set())
+    assert not reset_head or 0.008 < model.fc.weight.std() < 0.012
+
+
+def test_zennit_gives_the_same_masks_and_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fast attribution beside the slow one, through a whole training."""
+    found: dict[str, list[torch.Tensor]] = {}
+    mask = RelDropBlock.mask
+    for attribution in ("gradient", "zennit"):
+        masks = found[attribution] = []
+
+        def keep(self: RelDropBlock, *arguments: Any, masks: list[torch.Tensor] = masks) -> torch.Tensor:
+            masks.append(mask(self, *arguments))
+            return masks[-1]
+
+        monkeypatch.setattr(RelDropBlock, "mask", keep)
+        train(config(tmp_path, *QUICK, f"attribution={attribution}", "augmentation=reldrop_block", "optimizer.lr=0.01"))
+    assert len(found["gradient"]) == 21
+    assert all(torch.equal(one, other) for one, other in zip(*found.values(), strict=True))
+    curves = [metrics(folder.parent) for folder in sorted(tmp_path.rglob("metrics.jsonl"))]
+    for one, other in zip(*curves, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+        assert one["test_top1"] == other["test_top1"]
+
+
+def test_the_arms_see_the_same_images(tmp_path: Path) -> None:
+    """Training without occlusion does not depend on what other arms draw: same seed, same crops, same order, same start."""
+    none = config(tmp_path, *QUICK, "augmentation=none")
+    never = config(tmp_path, *QUICK, "augmentation=reldrop_block", "augmentation.probability=0")
+    train(none)
+    train(never)
+    a, b = weights(run_folder(none)), weights(run_folder(never))
+    assert all(torch.equal(a[key], b[key]) for key in a)

@@ -1,0 +1,106 @@
+"""Leaves everything as found."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from reldrop.attribution import GradientLRP, InputGradient, Random, ZennitLRP, relevance
+from tests.helpers.networks import randomise, timm_model
+
+ALL = {
+    "gradient": GradientLRP,
+    "zplus": lambda: GradientLRP(middle="zplus"),
+    "zennit": ZennitLRP,
+    "official": lambda: ZennitLRP(canonizer="torchvision"),
+    "input_gradient": InputGradient,
+    "random": Random,
+}
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ALL)
+def test_leaves_all_as_found(name: str, precision: torch.dtype | None, tiny: nn.Module, batch: tuple) -> None:
+    inputs, targets = batch
+    tiny.train()
+    tiny.layer2.eval()  # mixed flags have to survive as well
+    tiny(inputs).sum().backward()
+    identities = {key: id(value) for key, value in tiny.named_parameters()}
+    state = copy.deepcopy(tiny.state_dict())
+    grads = {key: value.grad.clone() for key, value in tiny.named_parameters()}
+    flags = {key: module.training for key, module in tiny.named_modules()}
+    hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in tiny.modules())
+    random_state = torch.get_rng_state()
+    before = inputs.clone()
+    with torch.autocast("cpu", dtype=precision, enabled=precision is not None):
+        expected = None if precision is None else tiny.fc(torch.ones(1, 128))  # fills the autocast cache
+        found = ALL[name]()(tiny, inputs, targets)
+        assert torch.is_autocast_enabled("cpu") == (precision is not None)
+        if expected is not None:
+            again = tiny.fc(torch.ones(1, 128))
+            assert torch.autograd.grad(again.float().sum(), tiny.fc.weight)[0].abs().sum() > 0
+    assert found.shape == (6, 16, 16)
+    assert not found.requires_grad
+    assert torch.equal(before, inputs)
+    assert not inputs.requires_grad
+    assert {key: id(value) for key, value in tiny.named_parameters()} == identities
+    assert all(torch.equal(value, state[key]) for key, value in tiny.state_dict().items())
+    assert all(torch.equal(value.grad, grads[key]) for key, value in tiny.named_parameters())
+    assert all(value.requires_grad for value in tiny.parameters())
+    assert {key: module.training for key, module in tiny.named_modules()} == flags
+    assert hooks == sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in tiny.modules())
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_parameter_learns_after_attribution(name: str, tiny: nn.Module, batch: tuple) -> None:
+    inputs, targets = batch
+    nn.init.ones_(tiny.layer1[0].bn2.weight)  # timm starts residual branches at zero, which stops gradients behind them
+    for stage in (tiny.layer1, tiny.layer2, tiny.layer3, tiny.layer4):
+        nn.init.ones_(stage[0].bn2.weight)
+    optimizer = torch.optim.SGD(tiny.parameters(), lr=0.1)
+    attribution = ALL[name]()
+    for _ in range(2):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            attribution(tiny, inputs, targets)
+            loss = nn.functional.cross_entropy(tiny(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        before = [value.clone() for value in tiny.parameters()]
+        optimizer.step()
+        for (key, value), old in zip(tiny.named_parameters(), before, strict=True):
+            assert value.grad is not None, key
+            assert not torch.equal(value, old), key
+
+
+@pytest.mark.parametrize(("precision", "correlation"), [(torch.bfloat16, 0.98), (torch.float16, 0.998)])
+def test_half_precision_ranks_alike(precision: torch.dtype, correlation: float, batch: tuple) -> None:
+    model = randomise(timm_model("resnet18")).float()
+    inputs, targets = batch
+    full = GradientLRP()(model, inputs, targets)
+    with torch.autocast("cpu", dtype=precision):
+        half = GradientLRP()(model, inputs, targets)
+    assert half.dtype == torch.float32
+    for a, b in zip(full, half, strict=True):
+        # Only the scale of an image hangs on its target's logit, which may be close to zero.
+        assert torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].abs() > correlation
+
+
+def test_follows_the_weights_and_a_new_head(tiny: nn.Module, batch: tuple) -> None:
+    inputs, targets = batch
+    attribution = GradientLRP()
+    attribution(tiny, inputs, targets)
+    with torch.no_grad():
+        for value in tiny.parameters():
+            value.add_(torch.randn_like(value) * 0.1)
+    torch.testing.assert_close(attribution(tiny, inputs, targets), GradientLRP()(tiny, inputs, targets))
+    tiny.fc = nn.Linear(128, 4)
+    torch.testing.assert_close(attribution(tiny, inputs, targets % 4), GradientLRP()(tiny, inputs, targets % 4))
+
+
+def test_the_relevance_of_an_image_does_not_depend_on_its_batch(tiny: nn.Module, batch: tuple) -> None:
+    inputs, targets = batch
+    together = relevance(tiny, inputs, targets)
+    alone = torch.cat([relevance(tiny, x[None], y[None]) for x, y in zip(inputs, targets, strict=True)])
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,45 @@
+"""Grid."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from reldrop.attribution import GradientLRP
+from reldrop.augmentation import RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel
+from reldrop.errors import ReldropError
+from tests.helpers.transformers import images, small
+
+
+@pytest.mark.parametrize("occlude", [RelDropBlock(1.0), RelDropPatch(1.0), RelDropPixel(1.0), RandomErasing(1.0)])
+def test_occlusion_runs_on_transformers(occlude: Any) -> None:
+    model, (inputs, targets) = small(), images()
+    occluded = occlude(inputs, targets, lambda x, y: GradientLRP()(model, x, y), torch.Generator().manual_seed(0))
+    assert 0 < (occluded != inputs).any(1).double().mean() < 1
+
+
+@pytest.mark.parametrize("kind", [RelDropBlock, RelDropPatch, RelDropPixel, RandomErasing])
+def test_cells_are_occluded_as_a_whole(kind: type) -> None:
+    inputs, targets = images(20)
+    draws = torch.Generator().manual_seed(0)
+    mask = kind(1.0, cell=4).mask(inputs, targets, lambda x, y: x.sum(1), draws)
+    cells = mask.unflatten(1, (4, 4)).unflatten(3, (4, 4)).transpose(2, 3).flatten(3)
+    assert torch.equal(cells.all(-1), cells.any(-1))
+    assert cells.any()
+
+
+def test_the_most_relevant_cell_is_the_centre() -> None:
+    maps = torch.zeros(1, 16, 16)
+    maps[0, 9, 5] = 5.0  # one strong pixel against
+    maps[0, 12:16, 0:4] = 1.0  # a cell that has more in all
+    occlude = RelDropBlock(1.0, area=(1 / 16, 1 / 16), aspect=1.0, cell=4)
+    inputs = torch.randn(1, 3, 16, 16)
+    mask = occlude.mask(inputs, torch.zeros(1), lambda x, y: maps, torch.Generator().manual_seed(0))
+    expected = torch.zeros(1, 16, 16, dtype=torch.bool)
+    expected[0, 12:16, 0:4] = True
+    assert torch.equal(mask, expected)
+
+
+def test_cells_that_do_not_fit() -> None:
+    with pytest.raises(ReldropError, match=r"augmentation\.cell is 5"):
+        RelDropBlock(1.0, cell=5)(*images(), lambda x, y: x.sum(1))

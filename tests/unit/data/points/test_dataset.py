@@ -1,0 +1,98 @@
+"""Batches."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reldrop import data
+from reldrop.data import PointData
+from reldrop.errors import ReldropError
+from reldrop.seeding import generator
+from tests.helpers.clouds import memory_data, modelnet
+
+
+def test_every_cloud_once_an_epoch_with_all_its_points_in_orders_of_their_own() -> None:
+    clouds = memory_data(12)
+    epochs = [list(clouds.train_batches(epoch, batch_size=5, seed=0)) for epoch in (0, 0, 1)]
+    for (inputs, targets), (same, _), (other, _) in zip(*epochs, strict=True):
+        assert inputs.dtype == torch.float32
+        assert torch.equal(inputs[:, 0, 0].long() % 2, targets)
+        assert torch.equal(inputs, same)
+        assert not torch.equal(inputs, other)
+        assert torch.equal(inputs[..., 1].sort(1).values, torch.arange(8.0).expand(len(inputs), 8))
+    for epoch in epochs:
+        assert sorted(torch.cat([inputs[:, 0, 0] for inputs, _ in epoch]).tolist()) == list(range(12))
+    firsts = torch.cat(
+        [inputs[:, 0, 1] for epoch in range(40) for inputs, _ in clouds.train_batches(epoch, batch_size=5, seed=0)]
+    )
+    assert firsts.long().bincount(minlength=8).min() > 30  # of 60 expected
+
+
+@pytest.mark.parametrize("start", [1, 2, 3])
+def test_start_skips_batches_and_changes_no_other(start: int) -> None:
+    clouds = memory_data(14)
+    whole = list(clouds.train_batches(3, batch_size=5, seed=7))
+    rest = list(clouds.train_batches(3, batch_size=5, seed=7, start=start))
+    assert len(rest) == len(whole) - start
+    for (inputs, targets), (others, other_targets) in zip(whole[start:], rest, strict=True):
+        assert torch.equal(inputs, others)
+        assert torch.equal(targets, other_targets)
+
+
+def test_a_last_batch_of_one_cloud_is_dropped() -> None:
+    assert [len(targets) for _, targets in memory_data(11).train_batches(0, batch_size=5, seed=0)] == [5, 5]
+    assert memory_data(11).steps_per_epoch(5) == 2
+    assert memory_data(12).steps_per_epoch(5) == 3
+
+
+def test_evaluation_is_in_order_of_clouds_and_points() -> None:
+    clouds = memory_data(20)
+    batches = list(clouds.eval_batches("train", batch_size=8))
+    assert torch.equal(torch.cat([inputs for inputs, _ in batches]), clouds.train.points)
+    for inputs, targets, indices in clouds.eval_items("train", batch_size=8, limit=6):
+        assert torch.equal(inputs, clouds.train.points[indices])
+        assert torch.equal(targets, clouds.train.labels[indices])
+    limited = [
+        [x for inputs, _ in clouds.eval_batches("train", batch_size=4, limit=6) for x in inputs[:, 0, 0].tolist()]
+    ] * 2
+    assert limited[0] == limited[1] == sorted(set(limited[0]))
+    assert len(limited[0]) == 6
+
+
+def test_global_random_state_is_left_alone(mini: Path) -> None:
+    before = torch.get_rng_state()
+    clouds = modelnet(mini, scale=[0.8, 1.25], jitter=0.1)
+    for inputs, _ in clouds.train_batches(0, batch_size=4, seed=0):
+        clouds.perturb(inputs, generator(0, "test"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_networks_and_augmentations_are_told() -> None:
+    clouds = memory_data()
+    assert (clouds.inputs, clouds.model_options) == ("points", {"num_classes": 2, "channels": 6})
+    assert clouds.augmentation_options == {}
+    assert torch.equal(clouds.example(), clouds.train.points[:1])
+    digits = data.digits("digits", [0.3], [0.4])
+    assert (digits.inputs, digits.model_options) == ("images", {"num_classes": 10, "channels": 1, "size": 8})
+    assert digits.augmentation_options == {"normalisation": ((0.3,), (0.4,))}
+    assert digits.example().shape == (1, 1, 8, 8)
+    assert digits.perturb(digits.example(), generator(0, "test")) is not None
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda clouds: next(clouds.eval_batches("validation", batch_size=2)),
+            "hold some clouds out: dataset.validation",
+        ),
+        (lambda clouds: next(clouds.eval_batches("test", batch_size=2, limit=0)), "cannot evaluate 0 clouds"),
+        (lambda clouds: memory_data(1), "has 1 training cloud; training needs at least 2"),
+    ],
+)
+def test_mistakes_in_use_are_explained(call: Callable[[PointData], Any], message: str) -> None:
+    with pytest.raises(ReldropError, match=message):
+        call(memory_data())

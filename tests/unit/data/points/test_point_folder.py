@@ -1,0 +1,75 @@
+"""Point folder."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reldrop import data
+from reldrop.data import PointData
+from reldrop.data.cloud_sampling import sample
+from reldrop.errors import ReldropError
+from tests.helpers.clouds import CUBE, FACES, XYZ, cloud, edit, write_ply, write_text
+
+
+def point_folder(base: Path, **settings: Any) -> PointData:
+    defaults = {"points": 16, "cache_dir": str(base.parent / "cache"), "workers": 0}
+    return data.point_folder(root=str(base.parent), folder=base.name, **{**defaults, **settings})
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Clouds of two classes, in files of all kinds."""
+    base = tmp_path / "root" / "own"
+    for label, name in enumerate(("cup", "tea_pot")):
+        for index in range(5):
+            write_text(base / name / f"{name}_{index}.txt", cloud(10 * label + index))
+        write_text(base / name / "spaces.xyz", cloud(10 * label + 5), " ")
+        np.save(base / name / "array.npy", cloud(10 * label + 6))
+        (base / name / "mesh.off").write_text(f"OFF\n{CUBE}")
+        write_ply(base / name / "mesh.ply", f"element vertex 8\n{XYZ}{FACES}", CUBE.partition("\n")[2])
+        (base / name / "notes.md").write_text("no cloud")
+        (base / name / ".hidden.txt").write_text("no cloud")
+        (base / name / "spare").mkdir()
+    (base / "own_train.txt").write_text("cup/array\ncup_1\ntea_pot_0\n\ntea_pot/mesh\n")
+    (base / "own_test.txt").write_text("cup/cup_0.txt\ntea_pot_3\n")
+    return base
+
+
+def test_point_folder_with_a_fixed_split(own: Path) -> None:
+    clouds = point_folder(own)
+    assert (clouds.name, clouds.classes) == ("own", ("cup", "tea_pot"))
+    assert (len(clouds.train), clouds.test.labels.tolist()) == (14, [0, 0, 1, 1])
+    everything = torch.cat([clouds.train.points, clouds.test.points])
+    assert len(everything.unique(dim=0)) == 16  # the two cubes of a kind are drawn on alike: that depends on the name
+    assert torch.equal(point_folder(own, name="other").train.points, clouds.train.points)
+    assert len(point_folder(own, test_share=0.5).test) == 9
+
+
+def test_point_folder_with_lists(own: Path) -> None:
+    clouds = point_folder(own, lists="own")
+    assert (clouds.train.labels.tolist(), clouds.test.labels.tolist()) == ([0, 0, 1, 1], [0, 1])
+    expected, _ = sample([cloud(6), cloud(1), cloud(10)], 16)
+    assert np.allclose(clouds.train.points[:3], expected, atol=1e-6)
+    edit(own / "own_train.txt", "cup_1", "cup_9")
+    with pytest.raises(
+        ReldropError, match=r"own_train.txt, line 2: there is no .*cup/cup_9.txt \(nor .xyz .npy .ply .off\)"
+    ):
+        point_folder(own, lists="own")
+    with pytest.raises(ReldropError, match=r"cannot read .*your_train.txt: No such file"):
+        point_folder(own, lists="your")
+
+
+def test_mistakes_in_point_folders_are_explained(own: Path, tmp_path: Path) -> None:
+    for share in (0, 1, 0.01, 1.5):
+        with pytest.raises(ReldropError, match=f"dataset.test_share={share} of 18 clouds leaves none on one side"):
+            point_folder(own, test_share=share)
+    (own / "vase").mkdir()
+    (own / "vase" / "notes.md").write_text("no cloud")
+    with pytest.raises(ReldropError, match=r"own/vase has no clouds; add some \(.txt .xyz .npy .ply .off\) or remove"):
+        point_folder(own)
+    (tmp_path / "root" / "empty").mkdir()
+    with pytest.raises(ReldropError, match="empty has no class folders; it needs a folder of clouds for each class"):
+        point_folder(tmp_path / "root" / "empty")

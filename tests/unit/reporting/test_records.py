@@ -1,0 +1,104 @@
+"""What is read."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from reldrop.config import CONFIG_PATH
+from reldrop.reporting.layouts import paper_table, table_of_settings
+from reldrop.reporting.records import Record, read_runs
+from reldrop.reporting.scores import Score
+from reldrop.runs import run_folder
+from tests.helpers.tables import run
+
+
+def test_records_of_folders(records):
+    assert [(record.augmentation, record.seed) for record in records] == [
+        *(("none", seed) for seed in range(3)),
+        *(("random_erasing", seed) for seed in range(2)),
+        *(("reldrop_block", seed) for seed in range(3)),
+    ]
+    for record in records:
+        summary = json.loads((Path(record.run) / "summary.json").read_text())
+        assert record.figures["test_top1"] == summary["test_top1"]
+        assert record.conditions["summary.source"] == "embedded in scikit-learn"
+
+
+@pytest.mark.parametrize("experiment", ["digits_resnet", "cifar_resnet", "modelnet_pointnet2"])
+def test_the_hash_is_that_of_the_run_folder(tmp_path, experiment):
+    with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
+        cfg = compose("train", [f"+experiment={experiment}", f"data_dir={tmp_path}", "seed=3"])
+    record = Record.of("", OmegaConf.to_container(cfg, resolve=True), figures={})
+    assert run_folder(cfg).name == f"seed3-{record.config_hash}"
+
+
+def test_where_the_data_lie_is_no_setting(results):
+    file = next(results.glob("runs/*/none/seed0*/config.yaml"))
+    config = OmegaConf.load(file)
+    config.data_dir, config.dataset.root = "/a/b", "${data_dir}/c"
+    here = Record.of("here", OmegaConf.to_container(config, resolve=True), figures={})
+    config.data_dir = "/elsewhere"
+    there = Record.of("there", OmegaConf.to_container(config, resolve=True), figures={})
+    assert here.setting == there.setting
+    assert here.settings["dataset.root"] == "/c"
+
+
+def test_an_unreadable_run_among_good_ones(capsys, monkeypatch, results):
+    first, second, third = sorted(results.glob("runs/*/none/seed*"))
+    (first / "summary.json").write_text('{"test_top1": 0.')
+    (second / "config.yaml").write_text("dataset: [")
+    (third / "summary.json").unlink()
+    out, err = run(capsys, monkeypatch, results)
+    lines = err.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("warning: ") for line in lines)
+    assert f"{first} is left out: summary.json is damaged" in lines[0]
+    assert f"{second} is left out: " in lines[1]
+    assert f"not finished and left out: {third} (see" in lines[2]
+    assert "reldrop_block" in out
+
+
+def test_runs_of_older_versions(results):
+    """They may lack settings and figures of today, and how they were composed."""
+    for folder in results.glob("runs/*/*/seed*"):
+        config = OmegaConf.load(folder / "config.yaml")
+        for group, key in (("trainer", "sync_batchnorm"), ("trainer", "label_smoothing"), ("attribution", "attention")):
+            del config[group][key]
+        OmegaConf.save(config, folder / "config.yaml")
+        summary = json.loads((folder / "summary.json").read_text())
+        kept = {key: value for key, value in summary.items() if "class_mean" not in key and "samples" not in key}
+        (folder / "summary.json").write_text(json.dumps(kept))
+        (folder / "environment.json").unlink()
+    records, remarks = read_runs(results)
+    assert len(records) == 8
+    assert not remarks
+    table = paper_table("table1", records, None, 0.95)
+    assert [cell.summary.n for cell in table.cells] == [3, 2, 3]
+    assert table.cells[1].command is None  # nothing tells how it was started
+
+
+def test_figures_of_other_files_of_a_run(results):
+    folder = next(results.glob("runs/*/none/seed0*"))
+    content = {
+        "subject": "digits_resnet/none/seed0, last checkpoint, 5 epochs",
+        "seed": 0,
+        "settings": {"suite": {"steps": 32}, "limit": None},
+        "samples": 450,
+        "clean": {"top1": 0.25, "curve": [1.0, 0.5]},
+    }
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    record = read_runs(results)[0][0]
+    assert record.figures["evaluation.clean.top1"] == 0.25
+    assert record.figures["evaluation.clean.curve.1"] == 0.5
+    measured = {key: value for key, value in record.conditions.items() if key.startswith("evaluation.")}
+    assert measured == {
+        "evaluation.settings.suite.steps": 32,
+        "evaluation.settings.limit": None,
+        "evaluation.checkpoint": "last checkpoint, 5 epochs",
+        "evaluation.samples": 450,
+    }
+    cell = table_of_settings([record], [Score("evaluation.clean.top1")], 0.95).rows[0].cells[0]
+    assert (cell.summary.n, cell.summary.mean) == (1, 0.25)

@@ -1,0 +1,296 @@
+"""Several processes train and evaluate as one does: shares of batches, draws, sums, checkpoints, failures."""
+
+import logging
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
+from reldrop.errors import ReldropError
+from reldrop.runs import Run
+from reldrop.tracking import mirror, start_tracking
+from tests.helpers.paths import ROOT
+
+TRACKING = {"project": "reldrop", "entity": None, "group": "demo/none", "tags": ["a"], "job_type": "train"}
+
+
+class FakeWandb:
+    """Stands for the module and its server: it keeps the last step of each run, and records the calls."""
+
+    def __init__(self, fail_in=()):
+        self.fail_in = fail_in
+        self.inits, self.logs, self.exits, self.steps, self.summary = [], [], [], {}, {}
+        self.Settings = SimpleNamespace
+        self.Image = lambda image: ("image", image)
+
+    def login(self, timeout):
+        assert timeout <= 60
+        return "login" not in self.fail_in
+
+    def init(self, **options):
+        self._maybe_fail("init")
+        self.inits.append(options)
+        run_id = options["id"]
+
+        def log(values, step=None):
+            self._maybe_fail("log")
+            step = self.steps.get(run_id, -1) + 1 if step is None else step
+            self.logs.append((step, values))
+            self.steps[run_id] = max(step, self.steps.get(run_id, -1))
+
+        def finish(exit_code=0):
+            self.exits.append(exit_code)
+            self._maybe_fail("finish")
+
+        return SimpleNamespace(step=self.steps.get(run_id, -1) + 1, log=log, finish=finish, summary=self.summary)
+
+    def _maybe_fail(self, call):
+        if call in self.fail_in:
+            raise RuntimeError(f"{call}\nfailed")
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    return fake
+
+
+@pytest.fixture
+def open_run(tmp_path):
+    def open_run(force=False):
+        return Run(
+            OmegaConf.create(
+                {
+                    "name": "demo",
+                    "seed": 0,
+                    "data_dir": "data",
+                    "results_dir": str(tmp_path / "results"),
+                    "augmentation": {"name": "none"},
+                    "force": force,
+                }
+            )
+        )
+
+    return open_run
+
+
+def start(run, mode):
+    return start_tracking({**TRACKING, "mode": mode}, run=run, config={"seed": 0}, name="demo")
+
+
+def log(run, tracker, *epochs):
+    for epoch in epochs:
+        record = {"epoch": epoch, "loss": 1 / epoch}
+        run.log(record)
+        tracker.log(record)
+
+
+def warnings(caplog):
+    return [record for record in caplog.records if record.name == "reldrop"]  # W&B writes to a log file of its own
+
+
+def steps(fake):
+    return [step for step, _ in fake.logs]
+
+
+@pytest.mark.parametrize("mode", ["disabled", "online", "offline"])
+def test_config_group(mode):
+    folder = ROOT / "conf"
+    with initialize_config_dir(str(folder), version_base=None):
+        cfg = compose(overrides=[f"+tracking={mode}", "+name=demo", "+augmentation={name: reldrop}"])
+    assert cfg.tracking.mode == mode
+    assert cfg.tracking.group == "demo/reldrop"
+    assert set(cfg.tracking) == {*TRACKING, "mode"}
+
+
+def test_disabled_does_not_import_wandb(open_run, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with open_run() as run:
+        tracker = start(run, "disabled")
+        log(run, tracker, 1)
+        tracker.log_image("image", "x.png", 1)
+        tracker.finish()
+    assert not warnings(caplog)
+
+
+def test_unknown_mode(open_run):
+    with open_run() as run, pytest.raises(ReldropError, match=r"tracking\.mode is 'on'.*disabled, online, offline"):
+        start(run, "on")
+
+
+def test_online_run(open_run, fake):
+    with open_run() as run:
+        tracker = start(run, "online")
+        log(run, tracker, 1, 2)
+        tracker.log_image("maps", Path("x.png"), 2)
+        tracker.finish()
+        tracker.finish()
+        tracker.log({"epoch": 3})
+    (options,) = fake.inits
+    assert options["settings"].console == "off"
+    assert options["settings"].init_timeout <= 60
+    assert options["dir"] == str(run.folder)
+    assert options["id"] == (run.folder / "wandb_id").read_text().strip()
+    assert fake.logs == [
+        (1, {"epoch": 1, "loss": 1.0}),
+        (2, {"epoch": 2, "loss": 0.5}),
+        (2, {"maps": ("image", "x.png")}),
+    ]
+    assert fake.exits == [0]
+
+
+def test_resume_goes_on_with_the_same_run_and_sends_nothing_twice(open_run, fake):
+    with open_run() as run:
+        log(run, start(run, "online"), 1, 2, 3)
+    with open_run() as run:
+        run.rewind(2)  # the checkpoint of epoch 3 was not written any more
+        log(run, start(run, "online"), 3, 4)
+    first, second = fake.inits
+    assert first["id"] == second["id"]
+    assert second["resume"] == "allow"
+    assert steps(fake) == [1, 2, 3, 4]
+
+
+def test_offline_resume_sends_nothing_twice(open_run, fake):
+    with open_run() as run:
+        log(run, start(run, "offline"), 1, 2)
+    fake.steps.clear()  # offline, nobody knows
+    with open_run() as run:
+        log(run, start(run, "offline"), 3)
+    assert steps(fake) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_tracking_that_begins_late_sends_the_earlier_epochs(open_run, fake, mode):
+    with open_run() as run:
+        log(run, start(run, "disabled"), 1, 2)
+    with open_run() as run:
+        log(run, start(run, mode), 3)
+    assert steps(fake) == [1, 2, 3]
+
+
+def test_force_begins_a_new_run(open_run, fake):
+    for force in (False, True):
+        with open_run(force=force) as run:
+            log(run, start(run, "online"), 1)
+    first, second = fake.inits
+    assert first["id"] != second["id"]
+
+
+@pytest.mark.parametrize(("call", "exits"), [("init", []), ("log", [1]), ("finish", [0])])
+def test_failure_is_one_warning_and_the_run_goes_on(open_run, fake, caplog, call, exits):
+    fake.fail_in = (call,)
+    with open_run() as run:
+        tracker = start(run, "online")
+        log(run, tracker, 1, 2)
+        tracker.log_image("maps", "x.png", 2)
+        tracker.finish()
+        assert len(run.history()) == 2
+    (warning,) = warnings(caplog)
+    assert warning.levelno == logging.WARNING
+    assert f"RuntimeError: {call} failed" in warning.message
+    assert "wandb login" in warning.message
+    assert "tracking=offline" in warning.message
+    assert fake.exits == exits
+
+
+def test_unanswered_login_prompt_is_one_warning(open_run, fake, caplog):
+    fake.fail_in = ("login",)
+    with open_run() as run:
+        log(run, start(run, "online"), 1)
+    (warning,) = warnings(caplog)
+    assert "not logged in" in warning.message
+    assert not fake.inits
+
+
+def test_failure_of_everything_is_still_one_warning(open_run, fake, caplog):
+    fake.fail_in = ("log", "finish")
+    with open_run() as run:
+        tracker = start(run, "online")
+        log(run, tracker, 1, 2)
+        tracker.finish(exit_code=1)
+    assert len(warnings(caplog)) == 1
+
+
+def test_missing_package(open_run, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with open_run() as run:
+        tracker = start(run, "online")
+        log(run, tracker, 1)
+        tracker.finish()
+    (warning,) = warnings(caplog)
+    assert "pip install" in warning.message
+
+
+@pytest.fixture
+def real(monkeypatch, tmp_path):
+    pytest.importorskip("wandb")
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+@pytest.mark.slow
+def test_offline_for_real(open_run, real, caplog):
+    figure = Figure()
+    figure.subplots().plot([0, 1])
+    for epochs in ((1, 2), (3,)):
+        with open_run() as run:
+            tracker = start(run, "offline")
+            log(run, tracker, *epochs)
+            tracker.log_image("figure", figure, epochs[-1])
+            tracker.finish()
+    run_id = (run.folder / "wandb_id").read_text().strip()
+    logs = list(run.folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
+    assert logs
+    assert all(log.stat().st_size for log in logs)
+    assert list(run.folder.glob("wandb/offline-run-*/files/media/images/figure*.png"))
+    assert not warnings(caplog)
+
+
+@pytest.mark.slow
+def test_missing_login_for_real(open_run, real, caplog):
+    with open_run() as run:
+        tracker = start(run, "online")
+        log(run, tracker, 1)
+        tracker.finish()
+    (warning,) = warnings(caplog)
+    assert "wandb login" in warning.message
+
+
+def test_evaluations_are_added_to_the_run(fake, open_run, tmp_path):
+    tracking = {**TRACKING, "mode": "online"}
+    with open_run() as run:
+        tracker = start(run, "online")
+        tracker.log({"epoch": 1, "loss": 1.0})
+        tracker.finish()
+    Figure().savefig(tmp_path / "curves.png")
+    mirror(tracking, run.folder, {"clean/top1": 0.5}, {"curves": tmp_path / "curves.png"})
+    assert fake.inits[1]["id"] == fake.inits[0]["id"]
+    assert fake.summary == {"evaluation/clean/top1": 0.5}
+    step, values = fake.logs[-1]
+    assert step == 2
+    assert values.keys() == {"evaluation/curves"}
+    assert fake.exits == [0, 0]
+
+
+def test_evaluations_of_untracked_runs_stay_in_the_folder(fake, open_run):
+    with open_run() as run:
+        pass
+    mirror({**TRACKING, "mode": "online"}, run.folder, {"clean/top1": 0.5}, {})
+    mirror({}, run.folder, {"clean/top1": 0.5}, {})
+    assert fake.inits == []
+
+
+def test_evaluations_survive_wandb(monkeypatch, open_run, caplog):
+    with open_run() as run:
+        (run.folder / "wandb_id").write_text("abc\n")
+    monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fail_in=("init",)))
+    mirror({**TRACKING, "mode": "offline"}, run.folder, {"clean/top1": 0.5}, {})
+    assert "in the run folder only" in caplog.text
