@@ -173,8 +173,8 @@ def test_global_random_state_is_left_alone(tmp_path: Path) -> None:
         (lambda images: next(images.eval_batches("tests", batch_size=2)), "no split 'tests'; choose train, validation"),
         (lambda images: next(images.eval_batches("test", batch_size=2, limit=0)), "cannot evaluate 0 images"),
         (lambda images: memory_data(1), "has 1 training image; training needs at least 2"),
-        (lambda images: memory_data(crop_padding=-1), "crop_padding=-1 must be 0"),
-        (lambda images: data.digits("digits", [0.3], [0.0]), "std above 0"),
+        (lambda images: memory_data(crop_padding=-1), "crop_padding=-1 must be at least 0"),
+        (lambda images: data.digits("digits", [0.3], [0.0]), r"std=\[0.0\] must be above 0"),
     ],
 )
 def test_mistakes_in_use_are_explained(call: Any, message: str) -> None:
@@ -274,15 +274,15 @@ def test_only_chosen_images_are_decoded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"subset": 16}, "dataset.subset=16 must be a whole number of images from 1 to the 15 there are"),
-        ({"subset": 0}, "dataset.subset=0 must be"),
-        ({"subset": 2.5}, "dataset.subset=2.5 must be"),
-        ({"test_subset": 7}, "dataset.test_subset=7 must be a whole number of images from 1 to the 6"),
-        ({"validation": 1.0}, "dataset.validation=1.0 must be a share"),
-        ({"validation": -0.1}, "dataset.validation=-0.1 must be a share"),
-        ({"validation": 0.01}, "dataset.validation=0.01 of 15 training images leaves no image on one side"),
-        ({"size": 0}, "dataset.size=0"),
-        ({"workers": -1}, "dataset.workers=-1"),
+        ({"subset": 16}, "subset=16 must be a whole number of images from 1 to the 15 there are"),
+        ({"subset": 0}, "subset=0 must be at least 1"),
+        ({"subset": 2.5}, "subset=2.5 must be a whole number"),
+        ({"test_subset": 7}, "test_subset=7 must be a whole number of images from 1 to the 6"),
+        ({"validation": 1.0}, "validation=1.0 must be below 1"),
+        ({"validation": -0.1}, "validation=-0.1 must be at least 0"),
+        ({"validation": 0.01}, "validation=0.01 of 15 training images leaves no image on one side"),
+        ({"size": 0}, "size=0 must be at least 1"),
+        ({"workers": -1}, "workers=-1 must be at least 0"),
     ],
 )
 def test_settings_out_of_range_are_explained(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
@@ -497,7 +497,7 @@ def test_cifar_not_found(tmp_path: Path) -> None:
         assert part in str(caught.value)
     with pytest.raises(ReldropError, match=r"CIFAR100 not found: .*cifar100_jpeg .*cifar-100-python.tar.gz"):
         cifar(tmp_path, variant=100)
-    with pytest.raises(ReldropError, match="variant=20 is no CIFAR; choose 10 or 100"):
+    with pytest.raises(ReldropError, match="variant=20 must be 10 or 100"):
         cifar(tmp_path, variant=20)
 
 

@@ -137,10 +137,10 @@ def test_clouds(fill: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "suite.steps=0"),
-        ({"random_draws": 1.5}, "suite.random_draws=1.5"),
-        ({"blocks": [0.5, 1.0]}, r"suite.blocks=\[0.5, 1.0\]"),
-        ({"train_samples": -1}, "suite.train_samples=-1"),
+        ({"steps": 0}, "steps=0 must be at least 1"),
+        ({"random_draws": 1.5}, "random_draws=1.5 must be a whole number"),
+        ({"blocks": [0.5, 1.0]}, r"blocks=\[0.5, 1.0\] must be below 1 at index 1"),
+        ({"train_samples": -1}, "train_samples=-1 must be at least 1 or null"),
     ],
 )
 def test_settings_out_of_range(options: dict, message: str) -> None:
@@ -292,7 +292,7 @@ def test_mistakes(runs: Path, tmp_path: Path) -> None:
     refused("did you mean limit", f"run={folder}", "+limits=3")
     refused("steps=100 must be", f"run={folder}", "suite.steps=100")
     refused("fill=first is not for images", f"run={folder}", "suite.fill=first")
-    refused("suite.blocks", f"run={folder}", "suite.blocks=[2]")
+    refused(r"suite.blocks=\[2\] must be below 1", f"run={folder}", "suite.blocks=[2]")
     refused("regions", f"run={folder}", f"suite.regions={tmp_path / 'boxes.csv'}")
     state = torch.load(folder / "last.pt", weights_only=True)
     for name, change in (("cut.pt", b""), ("other.pt", None)):

@@ -440,7 +440,7 @@ def test_refusals() -> None:
         GradientLRP(middle="zplus").check(small(), clouds(1))
     with pytest.raises(ReldropError, match=r"_Flattened is not a single convolution"):
         GradientLRP().check(_Flattened().double(), clouds(1))
-    with pytest.raises(ReldropError, match=r"attribution\.output"):
+    with pytest.raises(ReldropError, match=r"output='.*' must be 'logits' or 'log_softmax'"):
         ZennitLRP(output="softmax")
 
 
@@ -514,10 +514,10 @@ def test_reldrop_in_a_loop_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("build", "names"),
     [
-        (lambda: RelDropPoint(alpha=1.5), "augmentation.alpha"),
-        (lambda: RelDropPoint(beta=-1), "augmentation.beta"),
-        (lambda: RandomPointDropout(max_ratio=2), "augmentation.max_ratio"),
-        (lambda: RandomPointDropout(fill="last"), "augmentation.fill"),
+        (lambda: RelDropPoint(alpha=1.5), "alpha=1.5 must be at most 1"),
+        (lambda: RelDropPoint(beta=-1), "beta=-1 must be at least 0"),
+        (lambda: RandomPointDropout(max_ratio=2), "max_ratio=2 must be at most 1"),
+        (lambda: RandomPointDropout(fill="last"), "fill='last' must be 'mean', 'noise' or 'first'"),
     ],
 )
 def test_wrong_settings(build: object, names: str) -> None:

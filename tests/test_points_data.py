@@ -278,19 +278,19 @@ def test_perturb_rotates_then_scales_then_shifts_then_jitters() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scale": [1.25, 0.8]}, r"dataset.scale=\[1.25, 0.8\] must be two factors"),
-        ({"scale": [0, 1]}, "dataset.scale"),
-        ({"scale": 0.8}, "dataset.scale=0.8 must be two"),
-        ({"shift": -0.1}, "dataset.shift=-0.1 must be 0 or a length above"),
-        ({"jitter": math.nan}, "dataset.jitter=nan must be"),
-        ({"rotate": "up"}, "dataset.rotate='up' must be x, y, z, any, or null"),
-        ({"points": 1}, "dataset.points=1 must be a whole number of points, at least 2"),
-        ({"points": 2.5}, "dataset.points=2.5 must be"),
-        ({"workers": -1}, "dataset.workers=-1 must be 0"),
-        ({"subset": 13}, "dataset.subset=13 must be a whole number of clouds from 1 to the 12 there are"),
-        ({"test_subset": 0}, "dataset.test_subset=0"),
-        ({"validation": 1.0}, "dataset.validation=1.0 must be a share of the training clouds"),
-        ({"classes": ["a", "d"]}, "dataset.classes has 'd', which .*mini has not; it has a, big_b, c"),
+        ({"scale": [1.25, 0.8]}, r"scale=\[1.25, 0.8\] must be two factors"),
+        ({"scale": [0, 1]}, r"scale=\[0, 1\] must be above 0 at index 0"),
+        ({"scale": 0.8}, "scale=0.8 must be a list or null"),
+        ({"shift": -0.1}, "shift=-0.1 must be at least 0"),
+        ({"jitter": math.nan}, "jitter=nan must be a finite number"),
+        ({"rotate": "up"}, "rotate='up' must be 'x', 'y', 'z' or 'any' or null"),
+        ({"points": 1}, "points=1 must be at least 2"),
+        ({"points": 2.5}, "points=2.5 must be a whole number"),
+        ({"workers": -1}, "workers=-1 must be at least 0"),
+        ({"subset": 13}, "subset=13 must be a whole number of clouds from 1 to the 12 there are"),
+        ({"test_subset": 0}, "test_subset=0 must be at least 1"),
+        ({"validation": 1.0}, "validation=1.0 must be below 1"),
+        ({"classes": ["a", "d"]}, "classes=d is none of the classes of .*mini, which are a, big_b, c"),
     ],
 )
 def test_settings_out_of_range_are_explained_before_files_are_read(
@@ -858,8 +858,12 @@ def test_point_folder_with_lists(own: Path) -> None:
 
 
 def test_mistakes_in_point_folders_are_explained(own: Path, tmp_path: Path) -> None:
-    for share in (0, 1, 0.01, 1.5):
-        with pytest.raises(ReldropError, match=f"dataset.test_share={share} of 18 clouds leaves none on one side"):
+    for share, message in (
+        (0, "must be above 0"),
+        (1, "must be below 1"),
+        (0.01, "of 18 clouds leaves none on one side"),
+    ):
+        with pytest.raises(ReldropError, match=f"^test_share={share} {message}"):
             point_folder(own, test_share=share)
     (own / "vase").mkdir()
     (own / "vase" / "notes.md").write_text("no cloud")
@@ -881,7 +885,7 @@ def test_shapes() -> None:
     assert torch.allclose(clouds.train.points[..., :3].norm(dim=-1).amax(1), torch.ones(540))
     assert torch.allclose(clouds.train.points[..., 3:].norm(dim=-1), torch.ones(540, 256), atol=1e-5)
     assert data.shapes("shapes", points=64, normals=False).train.points.shape == (600, 64, 3)
-    with pytest.raises(ReldropError, match=r"dataset.points=0 must be a whole number of points"):
+    with pytest.raises(ReldropError, match=r"points=0 must be at least 2"):
         data.shapes("shapes", points=0)
 
 
