@@ -113,7 +113,7 @@ class Occlusion:
 
     def _coarse(self, size: Sequence[int]) -> tuple[int, ...]:
         if any(side % self.cell for side in size):
-            raise ReldropError(f"cell={self.cell} does not divide images of {tuple(size)} pixels")
+            raise ReldropError(f"cell={self.cell} must divide the sides of images of {tuple(size)} pixels")
         return tuple(side // self.cell for side in size)
 
     def _place_cells(self, maps: Tensor, draws: Sequence[Tensor]) -> Tensor:

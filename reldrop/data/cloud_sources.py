@@ -36,7 +36,7 @@ from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
 from reldrop.data.points import PointData, Points, PointSplit
 from reldrop.data.selection import evenly, split_training
 from reldrop.errors import ReldropError
-from reldrop.utils.types import Count, FractionBelowOne, NonNegative, OpenFraction, Text, WholeNumber, checked
+from reldrop.utils.types import Count, FractionBelowOne, NonNegative, OpenFraction, WholeNumber, checked
 
 MODELNET = (
     "https://shapenet.cs.stanford.edu/media/modelnet40_normal_resampled.zip",
@@ -51,7 +51,7 @@ def modelnet(
     root: str,
     folders: Sequence[str],
     prefix: str,
-    name: Text,
+    name: str,
     cache_dir: str,
     classes: Sequence[str] | None = None,
     points: Points = 1024,
@@ -101,7 +101,7 @@ def modelnet(
 def shapenet(
     root: str,
     folders: Sequence[str],
-    name: Text,
+    name: str,
     cache_dir: str,
     points: Points = 1024,
     normals: bool = True,
@@ -144,7 +144,7 @@ def point_folder(
     root: str,
     folder: str,
     cache_dir: str,
-    name: Text | None = None,
+    name: str | None = None,
     lists: str | None = None,
     test_share: OpenFraction = 0.2,
     points: Points = 1024,

@@ -20,7 +20,6 @@ from reldrop.utils.types import (
     NonNegative,
     Positive,
     PositiveFraction,
-    Text,
     Two,
     WholeNumber,
     checked,
@@ -31,7 +30,7 @@ from reldrop.utils.types import (
 def imagenet(
     root: str,
     folders: Sequence[str],
-    name: Text,
+    name: str,
     mean: Sequence[float],
     std: Sequence[Positive],
     size: Count = 224,

@@ -10,7 +10,7 @@ from reldrop.data.cloud_transforms import Axis, Perturbation, Range, draw_rotati
 from reldrop.data.points import PointData, Points, PointSplit
 from reldrop.data.selection import evenly, split_training
 from reldrop.seeding import generator
-from reldrop.utils.types import Count, FractionBelowOne, NonNegative, Text, checked
+from reldrop.utils.types import Count, FractionBelowOne, NonNegative, checked
 
 TRAIN, TEST = 60, 20  # clouds of each class
 NOISE = 0.02  # standard deviation of each coordinate of a point, in a unit ball
@@ -21,7 +21,7 @@ Surface = tuple[Tensor, Tensor]  # points and their normals, each (n, P, 3)
 
 @checked
 def shapes(
-    name: Text,
+    name: str,
     points: Points = 256,
     normals: bool = True,
     scale: Range | None = None,

@@ -30,7 +30,7 @@ from reldrop.data.images import ImageData, ImageSplit
 from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
 from reldrop.data.selection import evenly, hold_out, split_training
 from reldrop.errors import ReldropError
-from reldrop.utils.types import Count, FractionBelowOne, NonNegative, Positive, Text, WholeNumber, checked
+from reldrop.utils.types import Count, FractionBelowOne, NonNegative, Positive, WholeNumber, checked
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -40,7 +40,7 @@ DIGITS_TEST = 450  # of the 1,797
 
 @checked
 def digits(
-    name: Text,
+    name: str,
     mean: Sequence[float],
     std: Sequence[Positive],
     crop_padding: WholeNumber = 0,
@@ -76,7 +76,7 @@ def digits(
 def cifar(
     root: str,
     variant: Literal[10, 100],
-    name: Text,
+    name: str,
     mean: Sequence[float],
     std: Sequence[Positive],
     crop_padding: WholeNumber = 0,
@@ -135,7 +135,7 @@ def cifar(
 def tiny_imagenet(
     root: str,
     folders: Sequence[str],
-    name: Text,
+    name: str,
     mean: Sequence[float],
     std: Sequence[Positive],
     crop_padding: WholeNumber = 0,
@@ -185,7 +185,7 @@ def image_folder(
     size: Count,
     mean: Sequence[float],
     std: Sequence[Positive],
-    name: Text | None = None,
+    name: str | None = None,
     crop_padding: WholeNumber = 0,
     flip: bool = False,
     subset: Count | None = None,
