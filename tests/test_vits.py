@@ -296,7 +296,7 @@ def test_backbone() -> None:
     ("options", "names"),
     [
         ({"name": "vit_huge_patch99"}, "name=vit_huge_patch99 is not known to timm"),
-        ({"name": "resnet18"}, "name=resnet18 is a ResNet"),
+        ({"name": "resnet18"}, "name=resnet18 cannot be built for images"),
         ({"name": "swin_tiny_patch4_window7_224"}, "SwinTransformer"),
         ({"name": "vit_micro", "size": 32, "patch": 5}, "patch=5 must divide the 32 pixels"),
         ({"name": "vit_tiny_patch16_224", "weights": "/no/such/file.pt"}, "does not exist"),
