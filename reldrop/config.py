@@ -1,9 +1,8 @@
 """From a composed configuration to objects, with checks before any work starts."""
 
 import inspect
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,57 +10,104 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from reldrop.errors import ReldropError
-from reldrop.trainer import TrainerConfig
+from reldrop.errors import ReldropError, first_line
+from reldrop.utils.text import nearest
+from reldrop.utils.types import Group, Seed, Text, check_settings
 
 _package = Path(__file__).parent
 CONFIG_PATH = str(_package / "conf" if (_package / "conf").is_dir() else _package.parent / "conf")
 
-TOP_LEVEL = [
-    "name",
-    "seed",
-    "data_dir",
-    "results_dir",
-    "force",
-    "dataset",
-    "backbone",
-    "augmentation",
-    "attribution",
-    "optimizer",
-    "scheduler",
-    "trainer",
-    "tracking",
-    "scale",
-    "launcher",
-]
 GROUPS = ("dataset", "backbone", "augmentation", "attribution", "optimizer", "scheduler", "launcher")
-LABELS = {"augmentation": ("name",)}  # keys that name a choice and are no argument of what it builds
+TARGETS = {  # of groups without `_target_`
+    "trainer": "reldrop.trainer.TrainerConfig",
+    "tracking": "reldrop.tracking.TrackingConfig",
+    "scale": "reldrop.config.Scale",
+}
 
 
-def check_keys(cfg: DictConfig) -> None:
-    """Refuse keys that nothing reads.
+@dataclass(frozen=True)
+class RunSettings:
+    """The top level of conf/train.yaml: a run's own settings, and the groups."""
+
+    name: Text
+    seed: Seed
+    data_dir: str
+    results_dir: str
+    force: bool
+    dataset: Group
+    backbone: Group
+    augmentation: Group
+    attribution: Group
+    optimizer: Group
+    scheduler: Group
+    trainer: Group
+    tracking: Group
+    launcher: Group
+    scale: Group
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A scale of runs (conf/scale): how their names end."""
+
+    suffix: str
+
+
+def check(
+    settings: DictConfig | Mapping[str, Any], target: Callable[..., Any], group: str = "", groups: Sequence[str] = ()
+) -> None:
+    """Refuse settings that `target` does not take, and settings of `groups` in it that those do not take.
 
     Raises:
-        ReldropError: naming the key, and the nearest one that exists.
+        ReldropError: naming the key, its value, and what would be right.
     """
-    refuse_unknown("", cfg, TOP_LEVEL)
-    for group in GROUPS:
-        check_group(cfg, group)
-    refuse_unknown("trainer", cfg.trainer, [field.name for field in fields(TrainerConfig)])
-    refuse_unknown("tracking", cfg.tracking, ["mode", "project", "entity", "group", "tags", "job_type"])
-    refuse_unknown("scale", cfg.get("scale", {}), ["suffix"])
+    content = _container(settings)
+    check_settings(content, target, group)
+    for each in groups:
+        if each in content:
+            check_settings(content[each], _target(content[each], each), each)
 
 
 def check_group(cfg: DictConfig, group: str) -> None:
-    """Refuse keys of a group that what it builds does not take.
+    """Refuse settings of a group that what it describes does not take.
 
     Raises:
-        ReldropError: naming the key, and the nearest one that exists.
+        ReldropError: naming the key, its value, and what would be right.
     """
-    parameters = inspect.signature(get_object(cfg[group]["_target_"])).parameters
-    # `**options` would take anything; none of the targets has it
-    refuse_unknown(group, cfg[group], ["_target_", "_partial_", *LABELS.get(group, ()), *parameters])
+    content = _container(cfg[group])
+    check_settings(content, _target(content, group), group)
+
+
+def check_keys(cfg: DictConfig) -> None:
+    """Refuse settings of a training run that nothing reads, or that are of a wrong type or out of range.
+
+    Raises:
+        ReldropError: naming the key, its value, and what would be right.
+    """
+    check(cfg, RunSettings, groups=(*GROUPS, *TARGETS))
+
+
+def _container(settings: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with their interpolations resolved."""
+    if not isinstance(settings, DictConfig):
+        return dict(settings)
+    try:
+        return OmegaConf.to_container(settings, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ReldropError(f"{error.full_key} has no value; set {error.full_key}=VALUE") from error
+    except OmegaConfBaseException as error:
+        raise ReldropError(f"the configuration does not resolve: {first_line(error)}") from error
+
+
+def _target(settings: Mapping[str, Any], group: str) -> Callable[..., Any]:
+    """Return the class or function that a group describes."""
+    path = settings.get("_target_") or TARGETS.get(group)
+    try:
+        return get_object(path)
+    except Exception as error:  # importing it may raise anything
+        raise ReldropError(f"{group}._target_={path} cannot be imported ({first_line(error)})") from error
 
 
 def check_scale(cfg: DictConfig) -> None:
@@ -83,7 +129,7 @@ def check_inputs(cfg: DictConfig) -> None:
     Raises:
         ReldropError: naming the part that does not fit.
     """
-    parts = {group: get_object(cfg[group]["_target_"]) for group in ("dataset", "backbone", "augmentation")}
+    parts = {group: _target(cfg[group], group) for group in ("dataset", "backbone", "augmentation")}
     data = getattr(inspect.signature(parts["dataset"]).return_annotation, "inputs", None)
     fitting = {
         "images": "a ResNet, and none, random_erasing or reldrop_block, _patch or _pixel",
@@ -100,31 +146,22 @@ def check_inputs(cfg: DictConfig) -> None:
         raise ReldropError("trainer.channels_last=true is for images; point clouds have their channels last anyway")
 
 
-def refuse_unknown(group: str, node: DictConfig, known: Sequence[str]) -> None:
-    """Refuse keys of a part of the configuration that are not known.
-
-    Raises:
-        ReldropError: naming the key, and the nearest one that is.
-    """
-    for key in node:
-        if key not in known:
-            prefix = f"{group}." if group else ""
-            near = get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(sorted(known))}"
-            raise ReldropError(f"{prefix}{key} is not a setting; {hint}")
-
-
 def build(cfg: DictConfig, group: str, *args: Any, **options: Any) -> Any:
     """Return what a group of the configuration describes, built with these further arguments.
 
     Raises:
         ReldropError: if it refuses its settings.
     """
-    settings = {key: value for key, value in cfg[group].items() if key not in LABELS.get(group, ())}
+    target = _target(cfg[group], group)
+    parameters = inspect.signature(target).parameters
+    settings = {key: value for key, value in cfg[group].items() if key != "name" or key in parameters}  # else a label
     try:
-        return instantiate(settings, *args, **options)
+        return instantiate(settings, *args, **options, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
+        message = str(cause)
+        if isinstance(cause, ValueError) and message.partition("=")[0] in parameters:
+            raise ReldropError(f"{group}.{message}") from error
         if isinstance(cause, ReldropError):
             raise cause from None
         if isinstance(cause, TypeError | ValueError):  # e.g. an optimizer's "Invalid learning rate"
@@ -157,9 +194,10 @@ def suggest(
     known = [*_dotted(composed), *groups]
     for override in overrides:
         key = override.split("=")[0]
-        near = get_close_matches(key, known, n=1, cutoff=0.75)
-        if "=" in override and key not in known and not key.startswith(("+", "~", "hydra")) and near:
-            return f"error: {key} is not a setting; did you mean {near[0]}?"
+        if "=" not in override or key in known or key.startswith(("+", "~", "hydra")):
+            continue
+        if near := nearest(key, known, cutoff=0.75):
+            return f"error: {key} is not a setting; did you mean {near}?"
     return None
 
 

@@ -3,18 +3,21 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import CONFIG_PATH, build, check_group, refuse_unknown, suggest
+from reldrop.config import CONFIG_PATH, build, check, suggest
 from reldrop.errors import ReldropError
 from reldrop.processes import one_device
 from reldrop.runs import write_json_atomic, writing
 from reldrop.trained import UnreadableRun, find_runs
+from reldrop.trainer import Accelerator, Precision
+from reldrop.utils.types import Count, Group, Text, WholeNumber
 
 logger = logging.getLogger("reldrop")
 
@@ -23,23 +26,25 @@ logger = logging.getLogger("reldrop")
 class Settings:
     """What is evaluated and how; see conf/evaluate.yaml for what each means."""
 
-    run: tuple[str, ...]
-    config: Path | None
-    checkpoint: str
-    data_dir: str | None
-    results_dir: str
-    output: str | None
-    limit: int | None
-    batch_size: int
-    precision: str
-    accelerator: str
+    run: Text | Sequence[Text] | None
+    config: Text | None
+    checkpoint: Literal["last", "best"]
+    data_dir: Text | None
+    results_dir: Text
+    output: Text | None
+    limit: Count | None
+    batch_size: Count
+    precision: Precision
+    accelerator: Accelerator
     figures: bool
     force: bool
     progress: bool
-    model: str | None
-    weights: str | None
-    preprocessing: str
-    workers: int
+    model: Text | None
+    weights: Text | None
+    preprocessing: Literal["standard", "own"]
+    workers: WholeNumber
+    suite: Group
+    attribution: Group
 
     def __post_init__(self) -> None:
         if bool(self.run) == (self.model is not None):
@@ -51,13 +56,6 @@ class Settings:
             raise ReldropError(
                 f"weights={self.weights} goes with model=NAME; a run has its own weights, see checkpoint"
             )
-        for key, known in (("checkpoint", ("last", "best")), ("preprocessing", ("standard", "own"))):
-            if getattr(self, key) not in known:
-                raise ReldropError(f"{key}={getattr(self, key)} is not known; choose {' or '.join(known)}")
-        for key, least in (("limit", 1), ("batch_size", 1), ("workers", 0)):
-            value = getattr(self, key)
-            if (value is not None or key != "limit") and not (type(value) is int and value >= least):
-                raise ReldropError(f"{key}={value} must be a whole number, at least {least}")
 
 
 def evaluate(cfg: DictConfig) -> Any:
@@ -67,7 +65,6 @@ def evaluate(cfg: DictConfig) -> Any:
         ReldropError: for anything the user can mend.
     """
     settings = _settings(cfg)
-    check_group(cfg, "suite")
     suite = build(cfg, "suite")
     if suite.name == "zero_shot":
         return _zero_shot(suite, settings)
@@ -75,7 +72,6 @@ def evaluate(cfg: DictConfig) -> Any:
         raise ReldropError("model=NAME goes with suite=zero_shot; this suite takes runs, with their data: run=FOLDER")
     from reldrop.evaluations import Evaluator
 
-    check_group(cfg, "attribution")
     paths = find_runs(settings.run)
     evaluator = Evaluator(suite, cfg, settings)
     if len(paths) == 1:
@@ -131,11 +127,10 @@ def _zero_shot(suite: Any, settings: Settings) -> dict[str, Any]:
 
 
 def _settings(cfg: DictConfig) -> Settings:
-    known = [field.name for field in fields(Settings)]
-    refuse_unknown("", cfg, [*known, "suite", "attribution"])
+    check(cfg, Settings, groups=("suite", "attribution"))
     content = OmegaConf.to_container(cfg, resolve=True)
-    values = {key: content[key] for key in known}
-    for key in ("config", "model", "weights", "output", "data_dir"):  # Hydra reads what looks like a number as one
+    values = {field.name: content[field.name] for field in fields(Settings)}
+    for key in ("config", "model", "weights", "output", "data_dir", "results_dir"):  # YAML reads 1 as a number
         if values[key] is not None:
             values[key] = str(values[key])
     if values["config"] is not None:

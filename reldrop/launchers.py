@@ -17,10 +17,11 @@ from contextlib import redirect_stderr, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from reldrop.errors import ReldropError
 from reldrop.interruptions import Interruptions
+from reldrop.utils.types import Count, Positive, Text, WholeNumber, checked
 
 if TYPE_CHECKING:
     from reldrop.sweep import Job
@@ -63,6 +64,7 @@ class Local:
         return [job.train() for job in jobs]
 
 
+@checked
 @dataclass(frozen=True)
 class Parallel:
     """Several at once, each in a process of its own, with a GPU, or its share of one, and its share of the cores.
@@ -74,10 +76,7 @@ class Parallel:
     waits: ClassVar[bool] = True
     interrupted: ClassVar[str] = Local.interrupted
 
-    jobs: int | None = None
-
-    def __post_init__(self) -> None:
-        _at_least(self, 1, "jobs")
+    jobs: Count | None = None
 
     def run(self, jobs: Sequence["Job"], folder: Path) -> list[str | None]:
         gpus, cores = _gpus(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -113,6 +112,7 @@ class Parallel:
         return [words[job.label] for job in jobs]
 
 
+@checked
 @dataclass(frozen=True)
 class Slurm:
     """As jobs of SLURM, an array of them, by way of submitit; see conf/launcher/slurm.yaml for the settings.
@@ -122,36 +122,28 @@ class Slurm:
     """
 
     _: KW_ONLY
-    partition: str | None = None
-    account: str | None = None
-    constraint: str | None = None
-    nodes: int = 1
-    gpus: int = 1
-    tasks: int | None = None
-    cpus: int = 8
-    memory: float | None = None
-    time: int = 240
-    signal_delay: int = 120
-    max_timeouts: int = 100
-    parallelism: int = 64
+    partition: Text | None = None
+    account: Text | None = None
+    constraint: Text | None = None
+    nodes: Count = 1
+    gpus: WholeNumber = 1
+    tasks: Count | None = None
+    cpus: Count = 8
+    memory: Positive | None = None
+    time: Count = 240
+    signal_delay: WholeNumber = 120
+    max_timeouts: WholeNumber = 100
+    parallelism: Count = 64
     setup: Sequence[str] = ()
     sbatch: Mapping[str, Any] = field(default_factory=dict)
     wait: bool = True
-    executor: str = "slurm"
+    executor: Literal["slurm", "local"] = "slurm"
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "nodes", "tasks", "cpus", "time", "parallelism")
-        _at_least(self, 0, "gpus", "signal_delay", "max_timeouts")
-        if self.executor not in ("slurm", "local"):
-            raise ReldropError(f"launcher.executor is {self.executor!r}; it must be slurm or local")
         if self.executor == "local" and self.nodes * self._tasks > 1:
-            raise ReldropError(
-                "launcher.executor=local has one process for a run; set launcher.nodes=1 launcher.tasks=1"
-            )
+            raise ReldropError("executor=local has one process for a run; set launcher.nodes=1 launcher.tasks=1")
         if self.signal_delay >= 60 * self.time:
-            raise ReldropError(
-                f"launcher.signal_delay={self.signal_delay} seconds leave nothing of {self.time} minutes"
-            )
+            raise ReldropError(f"signal_delay={self.signal_delay} seconds leave nothing of {self.time} minutes")
         if importlib.util.find_spec("submitit") is None:
             raise ReldropError('launcher=slurm needs submitit; install it with pip install "reldrop[slurm]"')
         if self.executor == "slurm" and not all(map(shutil.which, ("sbatch", "srun", "squeue"))):
@@ -255,13 +247,6 @@ class Slurm:
         if done.returncode == 0:
             return everything & set(done.stdout.split())
         return set() if "Invalid job id" in done.stderr else everything  # else, the controller is busy
-
-
-def _at_least(launcher: Any, minimum: int, *keys: str) -> None:
-    for key in keys:
-        value = getattr(launcher, key)
-        if value is not None and (not isinstance(value, int) or value < minimum):
-            raise ReldropError(f"launcher.{key} is {value!r}; it must be a whole number from {minimum}")
 
 
 def _gpus() -> list[str]:

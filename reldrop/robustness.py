@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from tqdm import tqdm
 from reldrop.attribution import Attribution
 from reldrop.data import Data
 from reldrop.data.regions import Regions
-from reldrop.errors import ReldropError
 from reldrop.layout import positions
 from reldrop.metrics import occlusion
 from reldrop.metrics.accuracy import confidences, ranks, top_k
@@ -20,6 +19,7 @@ from reldrop.metrics.calibration import aurra, rms_calibration_error
 from reldrop.metrics.regions import region_metrics, spread
 from reldrop.seeding import derive_seed, generator, uniform_of_items
 from reldrop.shares import ALL, Share
+from reldrop.utils.types import Count, OpenFraction, Seed, checked
 
 ORDERS = ("most", "least", "random")
 KEYS = ("correct", "probability")  # of an outcome
@@ -27,6 +27,7 @@ Outcome = tuple[Tensor, Tensor]  # see `reldrop.metrics.occlusion.outcomes`
 Samples = dict[str, Tensor]  # what was measured -> (N, ...), a row for each sample
 
 
+@checked
 @dataclass(frozen=True)
 class Robustness:
     """Accuracy on clean and on partly hidden test inputs, and the place and spread of relevance.
@@ -50,23 +51,17 @@ class Robustness:
 
     name: ClassVar[str] = "evaluation"
 
-    steps: int = 32
-    fill: str | None = None
-    random_draws: int = 3
-    blocks: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
-    block_draws: int = 3
+    steps: Count = 32
+    fill: Literal["mean", "zero", "blur", "noise", "first", "remove"] | None = None
+    random_draws: Count = 3
+    blocks: Sequence[OpenFraction] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+    block_draws: Count = 3
     regions: str | None = "auto"
-    train_samples: int | None = 10_000
-    seed: int = 0
+    train_samples: Count | None = 10_000
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
-        for key in ("steps", "random_draws", "block_draws", "train_samples"):
-            value = getattr(self, key)
-            if not (type(value) is int and value >= 1) and not (key == "train_samples" and value is None):
-                raise ReldropError(f"suite.{key}={value} must be a whole number, at least 1")
-        if not all(isinstance(area, int | float) and 0 < area < 1 for area in self.blocks):
-            raise ReldropError(f"suite.blocks={list(self.blocks)} must be shares of the area, each between 0 and 1")
 
     def measure(
         self,

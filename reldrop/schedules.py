@@ -6,11 +6,17 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from reldrop.errors import ReldropError
+from reldrop.utils.types import Count, NonNegative, checked
 
 
+@checked
 def cosine(
-    optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, minimum: float = 1e-6, warmup_epochs: float = 0
+    optimizer: Optimizer,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    minimum: NonNegative = 1e-6,
+    warmup_epochs: NonNegative = 0,
 ) -> LambdaLR:
     """Half a cosine from the optimizer's learning rate down to `minimum` (SGDR without restarts)."""
     floor = minimum / optimizer.param_groups[0]["lr"]
@@ -23,27 +29,35 @@ def cosine(
     return _schedule(optimizer, factor, steps_per_epoch, warmup_epochs)
 
 
+@checked
 def step(
     optimizer: Optimizer,
     *,
     epochs: int,
     steps_per_epoch: int,
-    every: int = 20,
-    gamma: float = 0.7,
-    warmup_epochs: float = 0,
+    every: Count = 20,
+    gamma: NonNegative = 0.7,
+    warmup_epochs: NonNegative = 0,
 ) -> LambdaLR:
     """Multiply the learning rate by `gamma` after each `every` epochs."""
     return _schedule(optimizer, lambda epoch: gamma ** (epoch // every), steps_per_epoch, warmup_epochs)
 
 
+@checked
 def exponential(
-    optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, gamma: float = 0.95, warmup_epochs: float = 0
+    optimizer: Optimizer,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    gamma: NonNegative = 0.95,
+    warmup_epochs: NonNegative = 0,
 ) -> LambdaLR:
     """Multiply the learning rate by `gamma` over each epoch, evenly."""
     return _schedule(optimizer, lambda epoch: gamma**epoch, steps_per_epoch, warmup_epochs)
 
 
-def constant(optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, warmup_epochs: float = 0) -> LambdaLR:
+@checked
+def constant(optimizer: Optimizer, *, epochs: int, steps_per_epoch: int, warmup_epochs: NonNegative = 0) -> LambdaLR:
     """Keep the learning rate."""
     return _schedule(optimizer, lambda epoch: 1.0, steps_per_epoch, warmup_epochs)
 
@@ -52,8 +66,6 @@ def _schedule(
     optimizer: Optimizer, factor: Callable[[float], float], steps_per_epoch: int, warmup_epochs: float
 ) -> LambdaLR:
     """Let `factor` of the epoch apply after a linear warm-up over the first `warmup_epochs`."""
-    if warmup_epochs < 0:
-        raise ReldropError(f"scheduler.warmup_epochs is {warmup_epochs}; it must be 0 or greater")
     warmup_steps = round(warmup_epochs * steps_per_epoch)
 
     def at(steps: int) -> float:

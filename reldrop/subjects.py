@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import timm
@@ -22,6 +21,7 @@ from reldrop.metrics import synsets
 from reldrop.metrics.preprocessing import Preprocessing, of_timm, standard
 from reldrop.metrics.zero_shot import Predict
 from reldrop.trained import read_checkpoint
+from reldrop.utils.text import unknown
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def of_timm_model(name: str, weights: str | None, preprocessing: str) -> Subject
         ReldropError: there is no such network, its weights cannot be had, or it has other classes.
     """
     if not timm.is_model(name):
-        near = get_close_matches(name, timm.list_models(pretrained=True), n=1)
-        raise ReldropError(f"model={name} is none of timm's{f'; did you mean {near[0]}?' if near else ''}")
+        known = timm.list_models(pretrained=True)
+        raise ReldropError(unknown(f"model={name} is none of timm's", name, known, "e.g. resnet50.tv2_in1k is"))
     overlay = None
     if weights is not None:
         if not (file := Path(weights).expanduser()).is_file():

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from reldrop.reporting.records import Record, read_runs, select
 from reldrop.reporting.scores import DEFAULT, Score
 from reldrop.reporting.status import status_table
 from reldrop.runs import write_json_atomic, write_text_atomic, writing
+from reldrop.utils.text import unknown
 
 HELP = """\
 words:
@@ -86,8 +86,7 @@ def tabulate(settings: Settings, records: Sequence[Record]) -> Table:
     figures = set().union(*(record.figures for record in records))
     for score in scores or []:
         if score.key not in figures:
-            near = ", ".join(get_close_matches(score.key, figures, n=3, cutoff=0.5))
-            raise ReldropError(f"metric={score.key} is a figure of no run{f'; near are {near}' if near else ''}")
+            raise ReldropError(unknown(f"metric={score.key} is a figure of no run", score.key, figures))
     if settings.paper in PAPER:
         arms = settings.reldrop.split(",") if settings.reldrop else ()
         table = paper_table(settings.paper, records, scores, settings.confidence, arms)
@@ -127,8 +126,7 @@ def _parse(words: Sequence[str], known: Sequence[str] = tuple(field.name for fie
         if not equals:
             key, value = "results", word
         if key not in known:
-            near = get_close_matches(key, known, n=1)
-            raise ReldropError(f"{key} is not a setting; {f'did you mean {near[0]}?' if near else 'see --help'}")
+            raise ReldropError(unknown(f"{key} is not a setting", key, known, "see --help"))
         if key == "where":
             value = (*values.pop("where", ()), value)
         elif key in ("results", "output", "reference"):

@@ -3,19 +3,32 @@
 import io
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from reldrop.errors import ReldropError
 from reldrop.runs import Run, write_text_atomic
+from reldrop.utils.types import Text, checked
 
-MODES = ("disabled", "online", "offline")
 INIT_SECONDS = 30.0  # to wait for the server, or for someone to answer the login prompt of a terminal
 FINISH_SECONDS = 120.0  # to wait for uploads at the end of a run
 
 logger = logging.getLogger("reldrop")
+
+
+@checked
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Settings of the group `tracking`; see conf/tracking/online.yaml."""
+
+    mode: Literal["disabled", "online", "offline"]
+    project: Text
+    entity: Text | None
+    group: Text | None
+    tags: Sequence[Text]
+    job_type: Text | None
 
 
 class Tracker:
@@ -65,17 +78,16 @@ def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, A
     Whatever goes wrong with W&B becomes one warning and a tracker that does nothing.
 
     Args:
-        tracking: mode (disabled, online or offline), project, entity, group, tags and job_type.
+        tracking: settings by the names of `TrackingConfig`.
         run: the run to track; W&B writes into its folder.
         config: the resolved configuration, to show with the run.
         name: the name to show for the run.
 
     Raises:
-        ReldropError: for an unknown mode.
+        ReldropError: for a setting of a wrong type, or an unknown mode.
     """
+    tracking = vars(TrackingConfig(**tracking))
     mode = tracking["mode"]
-    if mode not in MODES:
-        raise ReldropError(f"tracking.mode is {mode!r}; it must be one of {', '.join(MODES)}")
     if mode == "disabled":
         return Tracker()
     history = run.history()

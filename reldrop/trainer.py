@@ -1,52 +1,36 @@
 """Settings of the training loop."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from reldrop.errors import ReldropError
+from annotated_types import Ge
+
+from reldrop.utils.types import Count, FractionBelowOne, Positive, checked
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 
 
+@checked
 @dataclass(frozen=True)
 class TrainerConfig:
     """Settings of the loop; see conf/trainer/default.yaml for what each means."""
 
-    epochs: int
-    max_steps: int | None
-    batch_size: int
-    eval_batch_size: int
-    train_eval_samples: int | None
-    precision: str
+    epochs: Count
+    max_steps: Count | None
+    batch_size: Annotated[int, Ge(2)]  # batch norm cannot train on one sample
+    eval_batch_size: Count
+    train_eval_samples: Count | None
+    precision: Precision
     channels_last: bool
     compile: bool
-    label_smoothing: float
-    clip_grad_norm: float | None
-    accelerator: str
+    label_smoothing: FractionBelowOne
+    clip_grad_norm: Positive | None
+    accelerator: Accelerator
     sync_batchnorm: bool
     eval_after_attribution: bool
-    checkpoint_every: int | None
-    keep_every: int | None
-    evaluate_occlusion_every: int | None
-    occlusion_samples: int
+    checkpoint_every: Count | None
+    keep_every: Count | None
+    evaluate_occlusion_every: Count | None
+    occlusion_samples: Count
     progress: bool
-
-    def __post_init__(self) -> None:
-        positive = (
-            "epochs",
-            "max_steps",
-            "eval_batch_size",
-            "train_eval_samples",
-            "checkpoint_every",
-            "keep_every",
-            "evaluate_occlusion_every",
-            "occlusion_samples",
-            "clip_grad_norm",
-        )
-        for key in positive:
-            value = getattr(self, key)
-            if value is not None and value <= 0:
-                raise ReldropError(f"trainer.{key} is {value}; it must be greater than 0")
-        if self.batch_size < 2:
-            raise ReldropError(
-                f"trainer.batch_size is {self.batch_size}; batch norm needs at least 2 samples to learn from"
-            )
-        if not 0 <= self.label_smoothing < 1:
-            raise ReldropError(f"trainer.label_smoothing is {self.label_smoothing}; it must be in [0, 1)")

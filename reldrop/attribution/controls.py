@@ -1,13 +1,11 @@
 """Controls: attributions that RelDrop's are to be compared with."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from reldrop.attribution.steps import evaluation_mode
-from reldrop.errors import ReldropError
 from reldrop.layout import channel_axis, positions
+from reldrop.utils.types import Positive, checked
 
 
 class InputGradient:
@@ -54,6 +52,7 @@ class Random:
         return torch.rand(positions(inputs), generator=generator or self._own).to(inputs.device, non_blocking=True)
 
 
+@checked
 class Centre:
     """Relevance that takes notice of nothing: the nearer to the middle of the image, or of the cloud, the larger.
 
@@ -69,9 +68,7 @@ class Centre:
 
     conserves = False
 
-    def __init__(self, width: float = 0.25) -> None:
-        if not (math.isfinite(width) and width > 0):
-            raise ReldropError(f"attribution.width is {width}; it must be above 0")
+    def __init__(self, width: Positive = 0.25) -> None:
         self.width = width
 
     def check(self, model: nn.Module, inputs: Tensor) -> None:

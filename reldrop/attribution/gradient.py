@@ -1,5 +1,6 @@
 """The default attribution: LRP of ReLU networks as a modified gradient, in one forward and one short backward pass."""
 
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -9,8 +10,10 @@ from reldrop.attribution import rules
 from reldrop.attribution.graph import Graph
 from reldrop.attribution.steps import evaluation_mode
 from reldrop.errors import ReldropError
+from reldrop.utils.types import NonNegative, checked
 
 
+@checked
 class GradientLRP:
     """LRP with Epsilon (or ZPlus) behind a Flat stem; sums of residual branches are split in proportion.
 
@@ -45,23 +48,12 @@ class GradientLRP:
 
     def __init__(
         self,
-        epsilon: float = 1e-3,
-        middle: str = "epsilon",
-        stem: str = "flat",
-        stabiliser: float = 1e-6,
-        attention: str = "attnlrp",
+        epsilon: NonNegative = 1e-3,
+        middle: Literal["epsilon", "zplus"] = "epsilon",
+        stem: Literal["flat", "epsilon"] = "flat",
+        stabiliser: NonNegative = 1e-6,
+        attention: Literal["attnlrp", "cplrp"] = "attnlrp",
     ) -> None:
-        for key, value in (("epsilon", epsilon), ("stabiliser", stabiliser)):
-            if not value >= 0:
-                raise ReldropError(f"attribution.{key} is {value}; it must be 0 or greater")
-        if middle not in ("epsilon", "zplus"):
-            raise ReldropError(f"attribution.middle is {middle!r}; it must be 'epsilon' or 'zplus'")
-        if stem not in ("flat", "epsilon"):
-            raise ReldropError(f"attribution.stem is {stem!r}; it must be 'flat' or 'epsilon'")
-        if attention not in rules.ATTENTION:
-            raise ReldropError(
-                f"attribution.attention is {attention!r}; it must be one of {', '.join(rules.ATTENTION)}"
-            )
         self.epsilon, self.middle, self.stem, self.stabiliser = epsilon, middle, stem, stabiliser
         self.attention = attention
         self._graphs: WeakKeyDictionary[nn.Module, Graph] = WeakKeyDictionary()

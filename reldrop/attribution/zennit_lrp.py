@@ -1,15 +1,17 @@
 """Attribution by zennit, on a copy of the network: as an oracle, for other composites, and as the release ran it."""
 
 import copy
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from reldrop.errors import ReldropError
 from reldrop.layout import channel_axis
+from reldrop.utils.types import NonNegative, checked
 
 
+@checked
 class ZennitLRP:
     """Any zennit composite by name, with the canonizer of one's choice.
 
@@ -40,13 +42,11 @@ class ZennitLRP:
     def __init__(
         self,
         composite: str = "epsilon_flat",
-        canonizer: str = "timm",
-        epsilon: float | None = 1e-3,
+        canonizer: Literal["timm", "torchvision", "none"] = "timm",
+        epsilon: NonNegative | None = 1e-3,
         options: dict[str, Any] | None = None,
-        output: str = "logits",
+        output: Literal["logits", "log_softmax"] = "logits",
     ) -> None:
-        if output not in ("logits", "log_softmax"):
-            raise ReldropError(f"attribution.output is {output!r}; it must be 'logits' or 'log_softmax'")
         self.output = output
         self.composite = _build_composite(composite, canonizer, epsilon, dict(options or {}))
 
@@ -113,8 +113,6 @@ def _build_composite(name: str, canonizer: str, epsilon: float | None, options: 
         "torchvision": lambda: [ResNetCanonizer()],
         "none": list,
     }
-    if canonizer not in canonizers:
-        raise ReldropError(f"attribution.canonizer is {canonizer!r}; it must be one of {', '.join(canonizers)}")
     options["canonizers"] = canonizers[canonizer]()
     own_layers = timm_layer_map() if canonizer == "timm" else []
     if name == "epsilon_flat":
@@ -127,10 +125,10 @@ def _build_composite(name: str, canonizer: str, epsilon: float | None, options: 
         return SpecialFirstLayerMapComposite(rules, [((Linear,), Flat())], **options)
     if name not in COMPOSITES:
         known = ", ".join(["epsilon_flat", *sorted(COMPOSITES)])
-        raise ReldropError(f"attribution.composite is {name!r}; it must be one of {known}")
+        raise ReldropError(f"composite={name} must be one of {known}")
     if epsilon is not None and name.startswith("epsilon"):
         options["epsilon"] = epsilon
     try:
         return COMPOSITES[name](layer_map=own_layers, **options)
     except TypeError as error:
-        raise ReldropError(f"attribution.options do not fit the composite {name!r}: {error}") from error
+        raise ReldropError(f"options={options} do not fit the composite {name!r}: {error}") from error

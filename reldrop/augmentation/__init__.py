@@ -1,7 +1,7 @@
 """What a batch goes through before the network learns from it: occluded = augmentation(inputs, targets, relevance=...)."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from reldrop.augmentation.fill import Fill
 from reldrop.augmentation.images import RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel
 from reldrop.augmentation.occlusion import NoAugmentation, Occlusion
 from reldrop.augmentation.points import RandomPointDropout, RelDropPoint
-from reldrop.errors import ReldropError
+from reldrop.utils.types import checked
 
 __all__ = [
     "Fill",
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 
+@checked
 class RelDrop:
     """RelDrop bound to a network, for a training loop of one's own: `inputs = reldrop(inputs, targets)`.
 
@@ -38,11 +39,13 @@ class RelDrop:
     """
 
     def __init__(
-        self, model: nn.Module, mode: str = "block", attribution: Attribution | None = None, **options: Any
+        self,
+        model: nn.Module,
+        mode: Literal["block", "patch", "pixel", "point"] = "block",
+        attribution: Attribution | None = None,
+        **options: Any,
     ) -> None:
         modes = {"block": RelDropBlock, "patch": RelDropPatch, "pixel": RelDropPixel, "point": RelDropPoint}
-        if mode not in modes:
-            raise ReldropError(f"mode is {mode!r}; it must be one of {', '.join(modes)}")
         self.occlude = modes[mode](**options)
         self.relevance = partial(attribution or GradientLRP(), model)
 

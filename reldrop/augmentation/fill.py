@@ -1,6 +1,7 @@
 """What to put where an input is occluded."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,10 +10,14 @@ from reldrop.errors import ReldropError
 from reldrop.layout import channel_axis, per_channel
 from reldrop.seeding import device_generator
 from reldrop.shares import Part
+from reldrop.utils.types import checked
 
-Normalisation = tuple[Sequence[float], Sequence[float]]
+Normalisation = Sequence[Sequence[float]]  # mean and std of each channel
+FillImage = Literal["mean", "zero", "noise", "raw_mean"] | float | Sequence[float]
+FillPoint = Literal["mean", "noise", "first"] | float | Sequence[float]
 
 
+@checked
 class Fill:
     """Puts a value, or noise, into the occluded part of images or point clouds.
 
@@ -26,24 +31,17 @@ class Fill:
         ReldropError: for another kind, or without the normalisation it needs.
     """
 
-    def __init__(
-        self, kind: str | float | Sequence[float] = "mean", normalisation: Normalisation | None = None
-    ) -> None:
+    def __init__(self, kind: FillImage | Literal["first"] = "mean", normalisation: Normalisation | None = None) -> None:
         self.kind = kind
         if not isinstance(kind, str):
             self.values = torch.tensor([float(value) for value in ([kind] if isinstance(kind, int | float) else kind)])
         elif kind in ("zero", "raw_mean"):
             if normalisation is None:
-                raise ReldropError(f"fill {kind!r} needs the normalisation (mean, std) of the data set")
+                raise ReldropError(f"fill={kind} needs the normalisation (mean, std) of the data set")
             mean, std = (torch.tensor(list(values)) for values in normalisation)
             self.values = mean if kind == "raw_mean" else -mean / std
-        elif kind in ("mean", "noise", "first"):
-            self.values = torch.zeros(1)
         else:
-            raise ReldropError(
-                f"augmentation.fill is {kind!r}; it must be mean, zero, noise, raw_mean, a number, a list with one number a "
-                "channel, or, for point clouds, first"
-            )
+            self.values = torch.zeros(1)
 
     def __call__(
         self, inputs: Tensor, mask: Tensor, generator: torch.Generator | None = None, part: Part | None = None
@@ -58,7 +56,7 @@ class Fill:
         axis = channel_axis(inputs)
         if len(self.values) not in (1, inputs.shape[axis]):
             raise ReldropError(
-                f"augmentation.fill has {len(self.values)} values for inputs with {inputs.shape[axis]} channels; give one each"
+                f"fill has {len(self.values)} values for inputs with {inputs.shape[axis]} channels; give one each"
             )
         if self.kind == "noise":
             draws = device_generator(generator, inputs.device)

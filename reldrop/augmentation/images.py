@@ -1,14 +1,18 @@
 """Occlusion of images in training: at random, or where the network looks (paper, section 3)."""
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from reldrop.augmentation import masks
-from reldrop.augmentation.fill import Normalisation
-from reldrop.augmentation.occlusion import Occlusion, Threshold, check
+from reldrop.augmentation.fill import FillImage, Normalisation
+from reldrop.augmentation.occlusion import Occlusion, Threshold
 from reldrop.errors import ReldropError
+from reldrop.utils.types import Count, Fraction, PositiveFraction, Two, checked
+
+Area = Annotated[Sequence[PositiveFraction], Two]
 
 
 class _Rectangles(Occlusion):
@@ -23,28 +27,23 @@ class _Rectangles(Occlusion):
 
     def __init__(
         self,
-        probability: float = 0.5,
-        area: Sequence[float] = (0.02, 0.4),
-        aspect: float = 0.3,
-        coin: str = "image",
-        fill: str | Sequence[float] = "mean",
+        probability: Fraction = 0.5,
+        area: Area = (0.02, 0.4),
+        aspect: PositiveFraction = 0.3,
+        coin: Literal["image", "batch"] = "image",
+        fill: FillImage = "mean",
         normalisation: Normalisation | None = None,
-        cell: int = 1,
+        cell: Count = 1,
     ) -> None:
         super().__init__(probability, coin, fill, normalisation, cell)
-        check(
-            len(area) == 2 and 0 < area[0] <= area[1] <= 1,
-            "area",
-            list(area),
-            "two shares, 0 < smallest <= largest <= 1",
-        )
-        check(0 < aspect <= 1, "aspect", aspect, "in (0, 1]")
+        if area[0] > area[1]:
+            raise ReldropError(f"area={list(area)} must be two shares, 0 < smallest <= largest <= 1")
         self.area, self.aspect = (float(area[0]), float(area[1])), aspect
 
     def _centred(self, relevance: Tensor, k: int, *draws: Tensor) -> Tensor:
         """Masks of rectangles around pixels among the k most relevant: draws say which, heights and widths, all (n, r)."""
         if k > relevance[0].numel():
-            raise ReldropError(f"augmentation.k is {k}, but the image has only {relevance[0].numel()} pixels")
+            raise ReldropError(f"k={k}, but the image has only {relevance[0].numel()} pixels")
         rows, columns = masks.most_relevant(relevance, k)
         chosen, heights, widths = (draw.to(relevance.device, non_blocking=True) for draw in draws)
         top = rows.gather(1, chosen) - heights // 2
@@ -52,6 +51,7 @@ class _Rectangles(Occlusion):
         return masks.rectangles(top, left, heights, widths, tuple(relevance.shape[1:]))
 
 
+@checked
 class RandomErasing(_Rectangles):
     """One rectangle at a uniformly drawn place inside the image (Zhong et al. 2020): the control of RelDrop-block."""
 
@@ -72,6 +72,7 @@ class RandomErasing(_Rectangles):
         return masks.rectangles(*moved, tuple(maps.shape[1:]))
 
 
+@checked
 class RelDropBlock(_Rectangles):
     """One rectangle around a pixel drawn from the k most relevant ones, clipped at the border.
 
@@ -81,17 +82,16 @@ class RelDropBlock(_Rectangles):
 
     def __init__(
         self,
-        probability: float = 0.5,
-        k: int = 1,
-        area: Sequence[float] = (0.02, 0.4),
-        aspect: float = 0.3,
-        coin: str = "image",
-        fill: str | Sequence[float] = "mean",
+        probability: Fraction = 0.5,
+        k: Count = 1,
+        area: Area = (0.02, 0.4),
+        aspect: PositiveFraction = 0.3,
+        coin: Literal["image", "batch"] = "image",
+        fill: FillImage = "mean",
         normalisation: Normalisation | None = None,
-        cell: int = 1,
+        cell: Count = 1,
     ) -> None:
         super().__init__(probability, area, aspect, coin, fill, normalisation, cell)
-        check(k >= 1, "k", k, "at least 1")
         self.k = k
 
     def draw(
@@ -104,6 +104,7 @@ class RelDropBlock(_Rectangles):
         return self._centred(maps, self.k, *draws)
 
 
+@checked
 class RelDropPatch(_Rectangles):
     """A rectangle around each of the k most relevant pixels, each with the k-th part of the area.
 
@@ -114,19 +115,19 @@ class RelDropPatch(_Rectangles):
 
     def __init__(
         self,
-        probability: float = 0.5,
-        k: int = 5,
-        rectangles: int | None = None,
-        area: Sequence[float] = (0.02, 0.4),
-        aspect: float = 0.3,
-        coin: str = "image",
-        fill: str | Sequence[float] = "mean",
+        probability: Fraction = 0.5,
+        k: Count = 5,
+        rectangles: Count | None = None,
+        area: Area = (0.02, 0.4),
+        aspect: PositiveFraction = 0.3,
+        coin: Literal["image", "batch"] = "image",
+        fill: FillImage = "mean",
         normalisation: Normalisation | None = None,
-        cell: int = 1,
+        cell: Count = 1,
     ) -> None:
         super().__init__(probability, area, aspect, coin, fill, normalisation, cell)
-        check(k >= 1, "k", k, "at least 1")
-        check(rectangles is None or 1 <= rectangles <= k, "rectangles", rectangles, f"null or 1 to k = {k}")
+        if rectangles is not None and rectangles > k:
+            raise ReldropError(f"rectangles={rectangles} must be null or 1 to k = {k}")
         self.k, self.rectangles = k, rectangles or k
 
     def draw(
@@ -140,6 +141,7 @@ class RelDropPatch(_Rectangles):
         return self._centred(maps, self.k, *draws)
 
 
+@checked
 class RelDropPixel(Threshold):
     """Single pixels, the more likely the more relevant."""
 
@@ -147,12 +149,12 @@ class RelDropPixel(Threshold):
 
     def __init__(
         self,
-        probability: float = 0.3,
-        alpha: float = 0.3,
-        beta: float = 0.5,
-        coin: str = "image",
-        fill: str | Sequence[float] = "mean",
+        probability: Fraction = 0.3,
+        alpha: Fraction = 0.3,
+        beta: Fraction = 0.5,
+        coin: Literal["image", "batch"] = "image",
+        fill: FillImage = "mean",
         normalisation: Normalisation | None = None,
-        cell: int = 1,
+        cell: Count = 1,
     ) -> None:
         super().__init__(probability, alpha, beta, coin, fill, normalisation, cell)

@@ -57,11 +57,7 @@ class Occlusion:
         normalisation: Normalisation | None = None,
         cell: int = 1,
     ) -> None:
-        check(cell >= 1, "cell", cell, "at least 1")
-        self.cell = cell
-        check(0 <= probability <= 1, "probability", probability, "in [0, 1]")
-        check(coin in ("image", "batch"), "coin", coin, "'image' or 'batch'")
-        self.probability, self.coin = probability, coin
+        self.probability, self.coin, self.cell = probability, coin, cell
         self.fill = Fill(fill, normalisation)
 
     def __call__(
@@ -117,9 +113,7 @@ class Occlusion:
 
     def _coarse(self, size: Sequence[int]) -> tuple[int, ...]:
         if any(side % self.cell for side in size):
-            raise ReldropError(
-                f"augmentation.cell is {self.cell}, which does not divide images of {tuple(size)} pixels"
-            )
+            raise ReldropError(f"cell={self.cell} must divide the sides of images of {tuple(size)} pixels")
         return tuple(side // self.cell for side in size)
 
     def _place_cells(self, maps: Tensor, draws: Sequence[Tensor]) -> Tensor:
@@ -170,8 +164,6 @@ class Threshold(Occlusion):
         cell: int = 1,
     ) -> None:
         super().__init__(probability, coin, fill, normalisation, cell)
-        check(0 <= alpha <= 1, "alpha", alpha, "in [0, 1]")
-        check(0 <= beta <= 1, "beta", beta, "in [0, 1]")
         self.alpha, self.beta = alpha, beta
 
     def draw(
@@ -181,8 +173,3 @@ class Threshold(Occlusion):
 
     def place(self, maps: Tensor, noise: Tensor) -> Tensor:
         return masks.threshold(maps, self.alpha, self.beta, noise)
-
-
-def check(fine: bool, key: str, value: object, allowed: str) -> None:
-    if not fine:
-        raise ReldropError(f"augmentation.{key} is {value!r}; it must be {allowed}")

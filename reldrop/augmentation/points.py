@@ -3,9 +3,12 @@
 import torch
 from torch import Tensor
 
-from reldrop.augmentation.occlusion import Occlusion, Threshold, check
+from reldrop.augmentation.fill import FillPoint
+from reldrop.augmentation.occlusion import Occlusion, Threshold
+from reldrop.utils.types import Fraction, checked
 
 
+@checked
 class RandomPointDropout(Occlusion):
     """Random input dropout of PointNet++ (Qi et al. 2017): the control of RelDrop-point.
 
@@ -21,9 +24,8 @@ class RandomPointDropout(Occlusion):
     inputs = "points"
     needs_relevance = False
 
-    def __init__(self, max_ratio: float = 0.875, fill: str | float = "first", probability: float = 1.0) -> None:
+    def __init__(self, max_ratio: Fraction = 0.875, fill: FillPoint = "first", probability: Fraction = 1.0) -> None:
         super().__init__(probability, "image", fill)
-        check(0 <= max_ratio <= 1, "max_ratio", max_ratio, "in [0, 1]")
         self.max_ratio = max_ratio
 
     def draw(
@@ -36,6 +38,7 @@ class RandomPointDropout(Occlusion):
         return dropped.to(maps.device, non_blocking=True)
 
 
+@checked
 class RelDropPoint(Threshold):
     """Drop single points, the more likely the more relevant; all channels of a dropped point become `fill`.
 
@@ -47,6 +50,6 @@ class RelDropPoint(Threshold):
     inputs = "points"
 
     def __init__(
-        self, alpha: float = 0.5, beta: float = 0.5, fill: str | float = 0.0, probability: float = 1.0
+        self, alpha: Fraction = 0.5, beta: Fraction = 0.5, fill: FillPoint = 0.0, probability: Fraction = 1.0
     ) -> None:
         super().__init__(probability, alpha, beta, "image", fill)

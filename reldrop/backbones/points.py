@@ -1,11 +1,13 @@
 """PointNet and PointNet++ by name."""
 
+from typing import Literal
+
 from torch import nn
 
 from reldrop.backbones.pointnet import PointNet
 from reldrop.backbones.pointnet2 import MSG, SSG, PointNet2
 from reldrop.backbones.weights import start_from
-from reldrop.errors import ReldropError
+from reldrop.utils.types import Count, checked
 
 NETWORKS = {
     "pointnet": PointNet,
@@ -14,8 +16,14 @@ NETWORKS = {
 }
 
 
+@checked
 def point_network(
-    name: str, *, num_classes: int, channels: int = 3, weights: str | None = None, reset_head: bool = True
+    name: Literal["pointnet", "pointnet2_ssg", "pointnet2_msg"],
+    *,
+    num_classes: Count,
+    channels: Count = 3,
+    weights: str | None = None,
+    reset_head: bool = True,
 ) -> nn.Module:
     """Return a network that takes point clouds (B, N, channels), coordinates first, to logits (B, num_classes).
 
@@ -27,8 +35,6 @@ def point_network(
     Raises:
         ReldropError: for an unknown network, and for weights that cannot be read or do not fit.
     """
-    if name not in NETWORKS:
-        raise ReldropError(f"backbone.name is {name!r}; it must be one of {', '.join(NETWORKS)}")
     model = NETWORKS[name](num_classes, channels)
     return start_from(model, weights, name, reset_head)
 

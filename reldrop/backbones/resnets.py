@@ -1,11 +1,12 @@
 """ResNets of timm for images of any size."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
 from reldrop.backbones.weights import start_from
 from reldrop.errors import ReldropError
+from reldrop.utils.types import Count, FractionBelowOne, checked
 
 if TYPE_CHECKING:
     from timm.models.resnet import ResNet
@@ -13,16 +14,17 @@ if TYPE_CHECKING:
 SMALL_IMAGE = 64  # pixels; up to here a stride of 4 in the stem would throw away most of the image
 
 
+@checked
 def resnet(
     name: str,
     *,
-    num_classes: int,
-    channels: int = 3,
-    size: int = 224,
-    stem: str = "auto",
+    num_classes: Count,
+    channels: Count = 3,
+    size: Count = 224,
+    stem: Literal["auto", "cifar", "imagenet"] = "auto",
     weights: str | None = None,
     reset_head: bool = True,
-    drop_path: float = 0.0,
+    drop_path: FractionBelowOne = 0.0,
 ) -> nn.Module:
     """Return a ResNet that takes images (B, channels, size, size) to logits (B, num_classes).
 
@@ -39,8 +41,6 @@ def resnet(
     Raises:
         ReldropError: for an unknown network or stem, and for weights that cannot be had or do not fit.
     """
-    if stem not in ("auto", "cifar", "imagenet"):
-        raise ReldropError(f"backbone.stem is {stem!r}; it must be auto, cifar or imagenet")
     cifar_stem = stem == "cifar" or (stem == "auto" and size <= SMALL_IMAGE)
     model = _build(name, num_classes, channels, drop_path)
     if cifar_stem:
@@ -56,10 +56,10 @@ def _build(name: str, num_classes: int, channels: int, drop_path: float) -> "Res
     if name == "resnet_tiny":
         return ResNet(BasicBlock, (1, 1, 1, 1), channels=(16, 32, 64, 128), **options)
     if not timm.is_model(name):
-        raise ReldropError(f"backbone.name is {name!r}, which timm does not know; it must be e.g. resnet18 or resnet50")
+        raise ReldropError(f"name={name} is not known to timm; it must be e.g. resnet18 or resnet50")
     model = timm.create_model(name, **options)
     if not isinstance(model, ResNet):
-        raise ReldropError(f"backbone.name is {name!r}, a {type(model).__name__}; this backbone takes timm's ResNets")
+        raise ReldropError(f"name={name} is a {type(model).__name__}; this backbone takes timm's ResNets")
     return model
 
 

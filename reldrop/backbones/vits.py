@@ -6,6 +6,7 @@ from torch import nn
 
 from reldrop.backbones.weights import start_from
 from reldrop.errors import ReldropError
+from reldrop.utils.types import Count, FractionBelowOne, checked
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -14,16 +15,17 @@ if TYPE_CHECKING:
 SMALL = {"vit_micro": {"embed_dim": 96, "depth": 6, "num_heads": 3}}
 
 
+@checked
 def vit(
     name: str,
     *,
-    num_classes: int,
-    channels: int = 3,
-    size: int = 224,
-    patch: int | None = None,
+    num_classes: Count,
+    channels: Count = 3,
+    size: Count = 224,
+    patch: Count | None = None,
     weights: str | None = None,
     reset_head: bool = True,
-    drop_path: float = 0.0,
+    drop_path: FractionBelowOne = 0.0,
 ) -> nn.Module:
     """Return a vision transformer that takes images (B, channels, size, size) to logits (B, num_classes).
 
@@ -45,15 +47,13 @@ def vit(
     options: dict[str, Any] = {"img_size": size, "in_chans": channels, "drop_path_rate": drop_path}
     if patch is not None or name in SMALL:
         patch = patch or max(size // 8, 1)
-        if patch < 1 or size % patch:
-            raise ReldropError(f"backbone.patch is {patch}; it must divide the {size} pixels of an image's side")
+        if size % patch:
+            raise ReldropError(f"patch={patch} must divide the {size} pixels of an image's side")
         options["patch_size"] = patch
     if name in SMALL:
         model = VisionTransformer(num_classes=num_classes, **SMALL[name], **options)
     elif not timm.is_model(name):
-        raise ReldropError(
-            f"backbone.name is {name!r}, which timm does not know; it must be e.g. vit_tiny_patch16_224 or vit_micro"
-        )
+        raise ReldropError(f"name={name} is not known to timm; it must be e.g. vit_tiny_patch16_224 or vit_micro")
     else:
         model = _create(name, num_classes, options)
     return start_from(model, weights, name, reset_head)
@@ -67,11 +67,11 @@ def _create(name: str, num_classes: int, options: dict[str, Any]) -> "VisionTran
         model = timm.create_model(name, num_classes=num_classes, **options)
     except (TypeError, AssertionError, ValueError) as error:  # of a network without patches, or that do not fit
         raise ReldropError(
-            f"backbone.name={name} cannot be built for images of {options['img_size']} pixels: {error}"
+            f"name={name} cannot be built for images of {options['img_size']} pixels: {error}"
         ) from error
     if not isinstance(model, VisionTransformer):
         raise ReldropError(
-            f"backbone.name is {name!r}, a {type(model).__name__}; this backbone takes timm's plain vision transformers"
+            f"name={name} is a {type(model).__name__}; this backbone takes timm's plain vision transformers"
         )
     return model
 

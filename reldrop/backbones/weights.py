@@ -79,7 +79,7 @@ def _fetch(source: str, name: str) -> dict[str, Tensor]:
     if path.is_file():
         return _read(path)
     if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors"):
-        raise ReldropError(f"backbone.weights names the file {path}, which does not exist")
+        raise ReldropError(f"weights={path} does not exist")
     import timm  # takes seconds, and files do without
     from timm.models import load_state_dict_from_hf
 

@@ -19,14 +19,17 @@ from torch import Tensor
 
 from reldrop.data.cloud_lists import SPLITS, CloudFile, Listing
 from reldrop.data.cloud_sampling import sample_all
+from reldrop.data.points import Points
 from reldrop.errors import ReldropError
 from reldrop.runs import atomic_write
+from reldrop.utils.types import WholeNumber, checked
 
 logger = logging.getLogger("reldrop")
 
 FORMAT = 1  # to be raised whenever other clouds are made of the same files
 
 
+@checked
 @dataclass(frozen=True)
 class Preparation:
     """What is made of the files, and where it is kept.
@@ -41,18 +44,10 @@ class Preparation:
         ReldropError: one of them is out of range.
     """
 
-    points: int
+    points: Points
     normals: bool
     cache_dir: str
-    workers: int | None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.points, int) or self.points < 2:
-            raise ReldropError(f"dataset.points={self.points} must be a whole number of points, at least 2")
-        if self.workers is not None and self.workers < 0:
-            raise ReldropError(
-                f"dataset.workers={self.workers} must be 0, a number of processes above, or null for all"
-            )
+    workers: WholeNumber | None
 
 
 def prepared(listing: Listing, name: str, how: Preparation) -> dict[str, Tensor]:

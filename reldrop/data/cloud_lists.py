@@ -119,9 +119,9 @@ def from_folders(base: Path, test_share: float) -> Listing:
     names = class_names(base, "clouds")
     files = [file for label, name in enumerate(names) for file in _folder_files(base, name, label, SUFFIXES)]
     count = round(test_share * len(files))
-    if not 0 < test_share < 1 or not 1 <= count < len(files):
+    if not 1 <= count < len(files):
         raise ReldropError(
-            f"dataset.test_share={test_share} of {len(files)} clouds leaves none on one side; "
+            f"test_share={test_share} of {len(files)} clouds leaves none on one side; "
             "choose a share between 0 and 1 that leaves some on both"
         )
     kept, aside = hold_out(torch.tensor([file.label for file in files]), count, "test")
@@ -234,7 +234,7 @@ def _labels(names: Sequence[str], wanted: Sequence[str] | None, base: Path) -> d
     """Number the classes that are wanted, in the order of `names`."""
     for name in wanted or ():
         if name not in names:
-            raise ReldropError(f"dataset.classes has {name!r}, which {base} has not; it has {', '.join(names)}")
+            raise ReldropError(f"classes={name} is none of the classes of {base}, which are {', '.join(names)}")
     return {name: label for label, name in enumerate(name for name in names if wanted is None or name in wanted)}
 
 

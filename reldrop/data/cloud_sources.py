@@ -30,12 +30,13 @@ from reldrop.data.cloud_lists import (
     from_split_folders,
     read_names,
 )
-from reldrop.data.cloud_transforms import Perturbation
+from reldrop.data.cloud_transforms import Axis, Perturbation, Range
 from reldrop.data.folders import class_names
 from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
-from reldrop.data.points import PointData, PointSplit
+from reldrop.data.points import PointData, Points, PointSplit
 from reldrop.data.selection import evenly, split_training
 from reldrop.errors import ReldropError
+from reldrop.utils.types import Count, FractionBelowOne, NonNegative, OpenFraction, WholeNumber, checked
 
 MODELNET = (
     "https://shapenet.cs.stanford.edu/media/modelnet40_normal_resampled.zip",
@@ -45,6 +46,7 @@ MODELNET = (
 SHAPENET = "shapenetcore_partanno_segmentation_benchmark_v0_normal"
 
 
+@checked
 def modelnet(
     root: str,
     folders: Sequence[str],
@@ -52,16 +54,16 @@ def modelnet(
     name: str,
     cache_dir: str,
     classes: Sequence[str] | None = None,
-    points: int = 1024,
+    points: Points = 1024,
     normals: bool = True,
-    scale: Sequence[float] | None = None,
-    shift: float = 0.0,
-    rotate: str | None = None,
-    jitter: float = 0.0,
-    subset: int | None = None,
-    test_subset: int | None = None,
-    validation: float = 0.0,
-    workers: int | None = None,
+    scale: Range | None = None,
+    shift: NonNegative = 0.0,
+    rotate: Axis | None = None,
+    jitter: NonNegative = 0.0,
+    subset: Count | None = None,
+    test_subset: Count | None = None,
+    validation: FractionBelowOne = 0.0,
+    workers: WholeNumber | None = None,
 ) -> PointData:
     """Read ModelNet, or any set in one of the three layouts that it is published in; the first one found is read.
 
@@ -95,21 +97,22 @@ def modelnet(
     )
 
 
+@checked
 def shapenet(
     root: str,
     folders: Sequence[str],
     name: str,
     cache_dir: str,
-    points: int = 1024,
+    points: Points = 1024,
     normals: bool = True,
-    scale: Sequence[float] | None = None,
-    shift: float = 0.0,
-    rotate: str | None = None,
-    jitter: float = 0.0,
-    subset: int | None = None,
-    test_subset: int | None = None,
-    validation: float = 0.0,
-    workers: int | None = None,
+    scale: Range | None = None,
+    shift: NonNegative = 0.0,
+    rotate: Axis | None = None,
+    jitter: NonNegative = 0.0,
+    subset: Count | None = None,
+    test_subset: Count | None = None,
+    validation: FractionBelowOne = 0.0,
+    workers: WholeNumber | None = None,
 ) -> PointData:
     """Read the 16 classes of ShapeNetPart with normals; its training and validation clouds are the training split.
 
@@ -136,23 +139,24 @@ def shapenet(
     )
 
 
+@checked
 def point_folder(
     root: str,
     folder: str,
     cache_dir: str,
     name: str | None = None,
     lists: str | None = None,
-    test_share: float = 0.2,
-    points: int = 1024,
+    test_share: OpenFraction = 0.2,
+    points: Points = 1024,
     normals: bool = True,
-    scale: Sequence[float] | None = None,
-    shift: float = 0.0,
-    rotate: str | None = None,
-    jitter: float = 0.0,
-    subset: int | None = None,
-    test_subset: int | None = None,
-    validation: float = 0.0,
-    workers: int | None = None,
+    scale: Range | None = None,
+    shift: NonNegative = 0.0,
+    rotate: Axis | None = None,
+    jitter: NonNegative = 0.0,
+    subset: Count | None = None,
+    test_subset: Count | None = None,
+    validation: FractionBelowOne = 0.0,
+    workers: WholeNumber | None = None,
 ) -> PointData:
     """Read any clouds and meshes from `folder`/CLASS/NAME, as .txt, .xyz, .npy, .ply or .off; see `read_cloud`.
 

@@ -7,6 +7,7 @@ Sums of products are written out elementwise: a matrix product would be rounded 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +15,11 @@ from torch import Tensor
 from reldrop.errors import ReldropError
 from reldrop.seeding import device_generator
 from reldrop.shares import Part
+from reldrop.utils.types import NonNegative, Positive, Two, checked
 
 AXES = ("x", "y", "z")
+Axis = Literal["x", "y", "z", "any"]
+Range = Annotated[Sequence[Positive], Two]
 JITTER_LIMIT = 5.0  # standard deviations
 
 
@@ -69,6 +73,7 @@ def _from_quaternions(quaternions: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
+@checked
 @dataclass
 class Perturbation:
     """Random rotation, scale, shift and jitter, in this order, drawn for each cloud anew.
@@ -83,22 +88,15 @@ class Perturbation:
         ReldropError: one of them is out of range.
     """
 
-    scale: Sequence[float] | None = None
-    shift: float = 0.0
-    rotate: str | None = None
-    jitter: float = 0.0
+    scale: Range | None = None
+    shift: NonNegative = 0.0
+    rotate: Axis | None = None
+    jitter: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        if self.scale is not None and not _is_range(self.scale):
-            raise ReldropError(
-                f"dataset.scale={self.scale} must be two factors, 0 < smallest <= largest, or null for no scaling"
-            )
+        if self.scale is not None and self.scale[0] > self.scale[1]:
+            raise ReldropError(f"scale={list(self.scale)} must be two factors, smallest <= largest, or null")
         self.scale = None if self.scale is None else (float(self.scale[0]), float(self.scale[1]))
-        for key in ("shift", "jitter"):
-            if not 0 <= getattr(self, key) < math.inf:
-                raise ReldropError(f"dataset.{key}={getattr(self, key)} must be 0 or a length above")
-        if self.rotate not in (None, *AXES, "any"):
-            raise ReldropError(f"dataset.rotate={self.rotate!r} must be x, y, z, any, or null for no rotation")
 
     def __call__(self, clouds: Tensor, generator: torch.Generator, part: Part | None = None) -> Tensor:
         """Return perturbed copies of clouds.
@@ -123,7 +121,3 @@ class Perturbation:
             noise.normal_(generator=device_generator(generator, device))
             clouds = jitter(clouds, noise[part.rows], self.jitter)
         return clouds
-
-
-def _is_range(scale: object) -> bool:
-    return isinstance(scale, Sequence) and len(scale) == 2 and 0 < scale[0] <= scale[1] < math.inf

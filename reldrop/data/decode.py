@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,12 +22,14 @@ from reldrop.data.framing import Frame, RandomResizedCrop, fit
 from reldrop.errors import ReldropError
 from reldrop.interruptions import ignore_signals
 from reldrop.seeding import generator
+from reldrop.utils.types import checked
 
 logger = logging.getLogger("reldrop")
 
 PROGRESS_FROM = 2000  # files; fewer are decoded before a progress bar could be read
 
 
+@checked
 @dataclass(frozen=True)
 class Reading:
     """How image files are read.
@@ -44,11 +47,7 @@ class Reading:
 
     frame: Frame = fit
     crop: RandomResizedCrop | None = None
-    corrupt: str = "error"
-
-    def __post_init__(self) -> None:
-        if self.corrupt not in ("error", "skip"):
-            raise ReldropError(f"dataset.corrupt={self.corrupt} is not known; choose error or skip")
+    corrupt: Literal["error", "skip"] = "error"
 
 
 PLAIN = Reading()

@@ -119,10 +119,6 @@ def read_files(
     Raises:
         ReldropError: a setting is out of range, or an image cannot be decoded.
     """
-    if workers < 0:
-        raise ReldropError(f"dataset.workers={workers} must be 0 or a number of processes above")
-    if size < 1:
-        raise ReldropError(f"dataset.size={size} must be a number of pixels, at least 1")
     kept, held_out = split_training(train.labels, validation, subset)
     chosen: Mapping[str, Files] = {
         "train": train[kept],

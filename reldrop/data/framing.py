@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 from reldrop.errors import ReldropError
+from reldrop.utils.types import Positive, PositiveFraction, Two, checked
 
 Frame = Callable[[Image.Image, int], Image.Image]  # from an image that is open, not yet decoded, to an RGB square
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
@@ -42,6 +44,7 @@ class CentreCrop:
         return resized.crop((left, top, left + size, top + size))
 
 
+@checked
 @dataclass(frozen=True)
 class RandomResizedCrop:
     """Take a box of random area, shape and place, and resize it to a square.
@@ -59,19 +62,16 @@ class RandomResizedCrop:
         ReldropError: `scale` or `ratio` is out of range.
     """
 
-    scale: tuple[float, float]
-    ratio: tuple[float, float]
-    interpolation: str
+    scale: Annotated[Sequence[PositiveFraction], Two]
+    ratio: Annotated[Sequence[Positive], Two]
+    interpolation: Literal["bilinear", "bicubic"]
 
     def __post_init__(self) -> None:
-        for key, most in (("scale", 1.0), ("ratio", math.inf)):
-            pair = tuple(getattr(self, key))
-            if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= most:
-                limit = " up to 1" if most == 1 else ""
-                raise ReldropError(
-                    f"dataset.crop_{key}={list(pair)} must be two numbers above 0{limit}, the lesser first"
-                )
-            object.__setattr__(self, key, pair)
+        for key in ("scale", "ratio"):
+            low, high = getattr(self, key)
+            if low > high:
+                raise ReldropError(f"crop_{key}={[low, high]} must have the smaller number first")
+            object.__setattr__(self, key, (low, high))
 
     def draw(self, count: int, generator: torch.Generator) -> np.ndarray:
         """Return what the boxes of `count` images depend on, float64 (count, 22), uniform in [0, 1)."""

@@ -3,40 +3,52 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 
 from reldrop.data.decode import Reading
 from reldrop.data.folders import Files, class_names, flat_images, image_files, read_files
-from reldrop.data.framing import FILTERS, CentreCrop, RandomResizedCrop
+from reldrop.data.framing import CentreCrop, RandomResizedCrop
 from reldrop.data.ilsvrc_labels import read_wnids, val_wnids
 from reldrop.data.images import ImageData
 from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
 from reldrop.errors import ReldropError
+from reldrop.utils.types import (
+    Count,
+    FractionBelowOne,
+    NonNegative,
+    Positive,
+    PositiveFraction,
+    Two,
+    WholeNumber,
+    checked,
+)
 
 
+@checked
 def imagenet(
     root: str,
     folders: Sequence[str],
     name: str,
     mean: Sequence[float],
-    std: Sequence[float],
-    size: int = 224,
-    eval_resize: int = 256,
-    interpolation: str = "bilinear",
-    crop_scale: Sequence[float] | None = (0.08, 1.0),
-    crop_ratio: Sequence[float] = (3 / 4, 4 / 3),
+    std: Sequence[Positive],
+    size: Count = 224,
+    eval_resize: Count = 256,
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    crop_scale: Annotated[Sequence[PositiveFraction], Two] | None = (0.08, 1.0),
+    crop_ratio: Annotated[Sequence[Positive], Two] = (3 / 4, 4 / 3),
     flip: bool = True,
     classes: Sequence[str] | str | None = None,
-    train_split: str = "train",
+    train_split: Literal["train", "val"] = "train",
     val_labels: str | None = None,
     synset_ids: str | None = None,
-    subset: int | None = None,
-    test_subset: int | None = None,
-    validation: float = 0.0,
-    corrupt: str = "error",
-    memory_limit_gb: float = 4.0,
-    workers: int = 8,
+    subset: Count | None = None,
+    test_subset: Count | None = None,
+    validation: FractionBelowOne = 0.0,
+    corrupt: Literal["error", "skip"] = "error",
+    memory_limit_gb: NonNegative = 4.0,
+    workers: WholeNumber = 8,
 ) -> ImageData:
     """Read ImageNet from `train`/WNID/** and `val`/WNID/** or `val`/*.JPEG; the val images are the test split.
 
@@ -62,8 +74,6 @@ def imagenet(
         workers: processes that decode what is not in memory.
     """
     reading = _reading(size, eval_resize, interpolation, crop_scale, crop_ratio, corrupt)
-    if train_split not in ("train", "val"):
-        raise ReldropError(f"dataset.train_split={train_split} is not known; choose train, or val to try things out")
     base = _find(root, folders, train_split)
     wanted = None if classes is None else _wanted(classes, root)
     places = [base, Path(root).expanduser()]
@@ -71,7 +81,7 @@ def imagenet(
     train = test if train_split == "val" else _list_folders(base / "train", wanted)
     chosen = tuple(sorted(set(train.wnids) if wanted is None else wanted))
     if absent := sorted(set(chosen) - set(train.wnids)):
-        raise ReldropError(f"dataset.classes names {absent[0]}, which has no images in {base / train_split}")
+        raise ReldropError(f"classes={absent[0]} has no images in {base / train_split}")
     return read_files(
         train.files(chosen),
         test.files(chosen),
@@ -151,7 +161,7 @@ def _wanted(classes: Sequence[str] | str, root: str) -> frozenset[str]:
     if isinstance(classes, str):
         classes = read_wnids(root, classes)
     if not classes:
-        raise ReldropError("dataset.classes is empty; name some WNIDs, or null for all classes there are")
+        raise ReldropError("classes=[] must be some WNIDs, or null for all classes there are")
     return frozenset(map(str, classes))
 
 
@@ -163,11 +173,7 @@ def _reading(
     ratio: Sequence[float],
     corrupt: str,
 ) -> Reading:
-    if interpolation not in FILTERS:
-        raise ReldropError(f"dataset.interpolation={interpolation} is not known; choose {' or '.join(FILTERS)}")
     if eval_resize < size:
-        raise ReldropError(
-            f"dataset.eval_resize={eval_resize} must be at least dataset.size={size}, which is cropped from it"
-        )
+        raise ReldropError(f"eval_resize={eval_resize} must be at least size={size}, which is cropped from it")
     crop = None if scale is None else RandomResizedCrop(tuple(scale), tuple(ratio), interpolation)
     return Reading(CentreCrop(eval_resize, interpolation), crop, corrupt)

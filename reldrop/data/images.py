@@ -16,6 +16,7 @@ from reldrop.data.transforms import Crops, crop_and_flip, draw_crops
 from reldrop.errors import ReldropError
 from reldrop.seeding import generator
 from reldrop.shares import ALL, Share
+from reldrop.utils.types import Positive, WholeNumber, checked
 
 
 @dataclass(eq=False)
@@ -106,6 +107,7 @@ class Visit:
         return Visit(self.images[rows], self.crops[rows])
 
 
+@checked
 @dataclass(eq=False)
 class ImageData(Data):
     """An image classification data set of square images.
@@ -133,23 +135,19 @@ class ImageData(Data):
     name: str
     classes: tuple[str, ...]
     size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Sequence[float]
+    std: Sequence[Positive]
     source: str
     train: ImageSplit
     test: ImageSplit
     validation: ImageSplit | None = None
-    crop_padding: int = 0
+    crop_padding: WholeNumber = 0
     flip: bool = False
 
     def __post_init__(self) -> None:
         self.mean, self.std = tuple(map(float, self.mean)), tuple(map(float, self.std))
-        if len(self.mean) != len(self.std) or min(self.std) <= 0:
-            raise ReldropError(
-                f"dataset.mean={self.mean} and dataset.std={self.std} must give one number a channel, std above 0"
-            )
-        if self.crop_padding < 0:
-            raise ReldropError(f"dataset.crop_padding={self.crop_padding} must be 0 or a number of pixels above")
+        if len(self.mean) != len(self.std):
+            raise ReldropError(f"mean={list(self.mean)} and std={list(self.std)} must each give one number a channel")
         super().__post_init__()
         self.to("cpu")
 

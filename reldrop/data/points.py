@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from reldrop.data.base import Batches, Data
@@ -12,6 +13,8 @@ from reldrop.data.cloud_transforms import Perturbation
 from reldrop.geometry import gather_points
 from reldrop.seeding import device_generator, generator
 from reldrop.shares import ALL, Part, Share
+
+Points = Annotated[int, Ge(2)]  # of a cloud
 
 
 @dataclass(eq=False)

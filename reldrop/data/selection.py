@@ -38,9 +38,9 @@ def evenly(labels: Tensor, count: int | None, setting: str, item: str = "image")
     """
     if count is None:
         return torch.arange(len(labels))
-    if not isinstance(count, int) or not 1 <= count <= len(labels):
+    if not 1 <= count <= len(labels):
         raise ReldropError(
-            f"dataset.{setting}={count} must be a whole number of {item}s from 1 to the {len(labels)} there are, "
+            f"{setting}={count} must be a whole number of {item}s from 1 to the {len(labels)} there are, "
             "or null for all of them"
         )
     order, rank = _ranked(labels, setting)
@@ -76,16 +76,12 @@ def split_training(
     Raises:
         ReldropError: `validation` or `subset` is out of range.
     """
-    if not 0 <= validation < 1:
-        raise ReldropError(
-            f"dataset.validation={validation} must be a share of the training {item}s, from 0 to below 1"
-        )
     if validation == 0:
         return evenly(labels, subset, "subset", item), None
     count = round(validation * len(labels))
     if not 1 <= count < len(labels):
         raise ReldropError(
-            f"dataset.validation={validation} of {len(labels)} training {item}s leaves no {item} on one side; "
+            f"validation={validation} of {len(labels)} training {item}s leaves no {item} on one side; "
             "choose a share that leaves some on both"
         )
     kept, held_out = hold_out(labels, count, "validation")

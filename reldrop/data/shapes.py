@@ -1,16 +1,16 @@
 """Point clouds of geometric bodies, generated: a data set of point clouds that needs no files."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from reldrop.data.cloud_transforms import Perturbation, draw_rotations, rotate
-from reldrop.data.points import PointData, PointSplit
+from reldrop.data.cloud_transforms import Axis, Perturbation, Range, draw_rotations, rotate
+from reldrop.data.points import PointData, Points, PointSplit
 from reldrop.data.selection import evenly, split_training
-from reldrop.errors import ReldropError
 from reldrop.seeding import generator
+from reldrop.utils.types import Count, FractionBelowOne, NonNegative, checked
 
 TRAIN, TEST = 60, 20  # clouds of each class
 NOISE = 0.02  # standard deviation of each coordinate of a point, in a unit ball
@@ -19,17 +19,18 @@ TAU = 2 * math.pi
 Surface = tuple[Tensor, Tensor]  # points and their normals, each (n, P, 3)
 
 
+@checked
 def shapes(
     name: str,
-    points: int = 256,
+    points: Points = 256,
     normals: bool = True,
-    scale: Sequence[float] | None = None,
-    shift: float = 0.0,
-    rotate: str | None = None,
-    jitter: float = 0.0,
-    subset: int | None = None,
-    test_subset: int | None = None,
-    validation: float = 0.0,
+    scale: Range | None = None,
+    shift: NonNegative = 0.0,
+    rotate: Axis | None = None,
+    jitter: NonNegative = 0.0,
+    subset: Count | None = None,
+    test_subset: Count | None = None,
+    validation: FractionBelowOne = 0.0,
 ) -> PointData:
     """Generate ten kinds of bodies of random proportions, turned at random and slightly noisy, the same ones always.
 
@@ -37,8 +38,6 @@ def shapes(
     lie in files.
     """
     perturbation = Perturbation(scale, shift, rotate, jitter)
-    if not isinstance(points, int) or points < 2:
-        raise ReldropError(f"dataset.points={points} must be a whole number of points, at least 2")
     clouds = torch.cat([_clouds(kind, points) for kind in BODIES])[..., : 6 if normals else 3].contiguous()
     labels = torch.arange(len(BODIES)).repeat_interleave(TRAIN + TEST)
     train = torch.arange(len(labels)) % (TRAIN + TEST) < TRAIN

@@ -19,7 +19,7 @@ that is not found, damaged or inconsistent, and settings out of range.
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from reldrop.data.images import ImageData, ImageSplit
 from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
 from reldrop.data.selection import evenly, hold_out, split_training
 from reldrop.errors import ReldropError
+from reldrop.utils.types import Count, FractionBelowOne, NonNegative, Positive, WholeNumber, checked
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -37,15 +38,16 @@ if TYPE_CHECKING:
 DIGITS_TEST = 450  # of the 1,797
 
 
+@checked
 def digits(
     name: str,
     mean: Sequence[float],
-    std: Sequence[float],
-    crop_padding: int = 0,
+    std: Sequence[Positive],
+    crop_padding: WholeNumber = 0,
     flip: bool = False,
-    subset: int | None = None,
-    test_subset: int | None = None,
-    validation: float = 0.0,
+    subset: Count | None = None,
+    test_subset: Count | None = None,
+    validation: FractionBelowOne = 0.0,
 ) -> ImageData:
     """Read the 8x8 grey digits that come with scikit-learn, in a fixed split of 1,347 to 450."""
     from sklearn.datasets import load_digits  # takes a second to import, and nothing else here needs it
@@ -70,20 +72,21 @@ def digits(
     )
 
 
+@checked
 def cifar(
     root: str,
-    variant: int,
+    variant: Literal[10, 100],
     name: str,
     mean: Sequence[float],
-    std: Sequence[float],
-    crop_padding: int = 0,
+    std: Sequence[Positive],
+    crop_padding: WholeNumber = 0,
     flip: bool = False,
     download: bool = False,
-    subset: int | None = None,
-    test_subset: int | None = None,
-    validation: float = 0.0,
-    memory_limit_gb: float = 8.0,
-    workers: int = 4,
+    subset: Count | None = None,
+    test_subset: Count | None = None,
+    validation: FractionBelowOne = 0.0,
+    memory_limit_gb: NonNegative = 8.0,
+    workers: WholeNumber = 4,
 ) -> ImageData:
     """Read CIFAR-10 or CIFAR-100, 32x32, from the official archive or from folders of image files.
 
@@ -94,8 +97,6 @@ def cifar(
         variant: number of classes, 10 or 100.
         download: whether to fetch the archive into `root` where neither is found.
     """
-    if variant not in (10, 100):
-        raise ReldropError(f"dataset.variant={variant} is no CIFAR; choose 10 or 100")
     from torchvision.datasets import CIFAR10, CIFAR100  # takes seconds to import, and no mistake needs it
 
     official = CIFAR10 if variant == 10 else CIFAR100
@@ -130,19 +131,20 @@ def cifar(
     )
 
 
+@checked
 def tiny_imagenet(
     root: str,
     folders: Sequence[str],
     name: str,
     mean: Sequence[float],
-    std: Sequence[float],
-    crop_padding: int = 0,
+    std: Sequence[Positive],
+    crop_padding: WholeNumber = 0,
     flip: bool = False,
-    subset: int | None = None,
-    test_subset: int | None = None,
-    validation: float = 0.0,
-    memory_limit_gb: float = 8.0,
-    workers: int = 4,
+    subset: Count | None = None,
+    test_subset: Count | None = None,
+    validation: FractionBelowOne = 0.0,
+    memory_limit_gb: NonNegative = 8.0,
+    workers: WholeNumber = 4,
 ) -> ImageData:
     """Read Tiny-ImageNet, 64x64, or some classes of it, in its original layout; its val images are the test split.
 
@@ -176,20 +178,21 @@ def tiny_imagenet(
     )
 
 
+@checked
 def image_folder(
     root: str,
     folder: str,
-    size: int,
+    size: Count,
     mean: Sequence[float],
-    std: Sequence[float],
+    std: Sequence[Positive],
     name: str | None = None,
-    crop_padding: int = 0,
+    crop_padding: WholeNumber = 0,
     flip: bool = False,
-    subset: int | None = None,
-    test_subset: int | None = None,
-    validation: float = 0.0,
-    memory_limit_gb: float = 8.0,
-    workers: int = 4,
+    subset: Count | None = None,
+    test_subset: Count | None = None,
+    validation: FractionBelowOne = 0.0,
+    memory_limit_gb: NonNegative = 8.0,
+    workers: WholeNumber = 4,
 ) -> ImageData:
     """Read any images from `folder`/train/CLASS/** and `folder`/test/CLASS/** (or val or validation, in this order).
 

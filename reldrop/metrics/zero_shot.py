@@ -16,6 +16,7 @@ from reldrop.metrics.calibration import aurra, rms_calibration_error
 from reldrop.metrics.detection import anomaly_scores, detection
 from reldrop.metrics.image_sets import find_set, find_val, some
 from reldrop.metrics.imagenet_classes import SETS, class_indices
+from reldrop.utils.types import checked
 
 Predict = Callable[[Files, str], Iterator[tuple[Tensor, Tensor]]]  # (files, title) -> logits (b, 1000), labels (b,)
 TITLES = {**SETS, "imagenet_val": "ImageNet val"}
@@ -58,6 +59,7 @@ class Outcomes:
         }
 
 
+@checked
 @dataclass(frozen=True)
 class ZeroShot:
     """ImageNet-A, -R, -O and val, as far as they are there.

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from reldrop.config import CONFIG_PATH
@@ -11,6 +10,7 @@ from reldrop.errors import ReldropError
 from reldrop.reporting.layouts import PAPER, Table
 from reldrop.reporting.records import Record
 from reldrop.reporting.scores import TITLES
+from reldrop.utils.text import unknown
 
 COLUMNS = ("dataset", "backbone", "augmentation", "metric", "value", "source")
 
@@ -75,9 +75,7 @@ def join(table: Table, published: Sequence[Published], file: Path, records: Sequ
     for value in published:
         for column, names in known.items():
             if (name := getattr(value, column)) not in names:
-                near = get_close_matches(name, names, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(names))}"
-                raise ReldropError(f"{file}, line {value.line}: {column} {name} is not known; {hint}")
+                raise ReldropError(unknown(f"{file}, line {value.line}: {column} {name} is not known", name, names))
     values = {value.key: value for value in published}
     used = set()
     for row in table.rows:

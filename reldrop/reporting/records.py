@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from yaml import YAMLError
 
 from reldrop.errors import ReldropError, first_line
 from reldrop.runs import identity, run_hash
+from reldrop.utils.text import unknown
 
 SAMPLES = ("dataset", "source", "train_samples", "test_samples")  # of summary.json: what was learned from and tested on
 # Of evaluation files: what says which run it was, and settings, which are nested.
@@ -173,9 +173,8 @@ def select(records: Sequence[Record], where: Sequence[str]) -> list[Record]:
             raise ReldropError(f"where={word} is not of the form where=KEY=VALUE or where=KEY!=VALUE")
         key, negated, value = parts.groups()
         if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ", e.g. name, dataset.name or augmentation.k"
-            raise ReldropError(f"where={word}: no run has a setting {key}{hint}")
+            sentence = f"where={word}: no run has a setting {key}"
+            raise ReldropError(unknown(sentence, key, known, "e.g. name, dataset.name or augmentation.k are"))
         patterns = re.split(r",(?![^\[]*\])", value)  # commas between brackets are part of a list
         having = [record for record in records if key in record.selectable]
         left_out = {record.run for record in having if record.matches(key, patterns) == bool(negated)}

@@ -164,7 +164,7 @@ def test_mistakes(runs: Path, tmp_path: Path) -> None:
     refused("did you mean limit", f"run={folder}", "+limits=3")
     refused("steps=100 must be", f"run={folder}", "suite.steps=100")
     refused("fill=first is not for images", f"run={folder}", "suite.fill=first")
-    refused("suite.blocks", f"run={folder}", "suite.blocks=[2]")
+    refused(r"suite.blocks=\[2\] must be below 1", f"run={folder}", "suite.blocks=[2]")
     refused("regions", f"run={folder}", f"suite.regions={tmp_path / 'boxes.csv'}")
     state = torch.load(folder / "last.pt", weights_only=True)
     for name, change in (("cut.pt", b""), ("other.pt", None)):

@@ -15,11 +15,14 @@ from reldrop.launchers import Slurm
 @pytest.mark.parametrize(
     ("overrides", "names"),
     [
-        (["launcher=parallel", "launcher.jobs=0"], "launcher.jobs is 0; it must be a whole number from 1"),
+        (["launcher=parallel", "launcher.jobs=0"], "launcher.jobs=0 must be at least 1 or null"),
         (["launcher=parallel", "launcher.job=2"], "did you mean launcher.jobs?"),
         (["launcher=slurm", "+launcher.partitoin=gpu"], "did you mean launcher.partition?"),
-        (["launcher=slurm", "launcher.time=2", "launcher.signal_delay=120"], "leave nothing of 2 minutes"),
-        (["launcher=slurm", "launcher.executor=pbs"], "it must be slurm or local"),
+        (
+            ["launcher=slurm", "launcher.time=2", "launcher.signal_delay=120"],
+            "signal_delay=120 seconds leave nothing of 2 minutes",
+        ),
+        (["launcher=slurm", "launcher.executor=pbs"], "launcher.executor='pbs' must be 'slurm' or 'local'"),
         (["launcher=slurm", "launcher.executor=local", "launcher.gpus=2"], "has one process for a run"),
         (["-m", "seed=0,1", "+augmentation.probabilty=1"], "did you mean augmentation.probability? (in the run"),
     ],

@@ -51,7 +51,7 @@ def test_every_table_into_a_folder(tmp_path, capsys, monkeypatch, results):
         (["papr=table1"], "papr is not a setting; did you mean paper?"),
         (["paper=table3"], "paper=table3 is not known; choose table1, table2, ablation"),
         (["format=html"], "choose terminal, markdown, latex, csv"),
-        (["metric=test_top"], "metric=test_top is a figure of no run; near are test_top5, test_top1"),
+        (["metric=test_top"], "metric=test_top is a figure of no run; did you mean test_top5?"),
         (["confidence=95"], "must be between 0 and 1"),
         (["reldrop=reldrop_patch"], "goes with paper=table1 or paper=table2"),
         (["better=lower"], "goes with metric=NAME"),

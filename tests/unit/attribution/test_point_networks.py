@@ -238,5 +238,5 @@ def test_refusals() -> None:
         GradientLRP(middle="zplus").check(small(), clouds(1))
     with pytest.raises(ReldropError, match=r"_Flattened is not a single convolution"):
         GradientLRP().check(_Flattened().double(), clouds(1))
-    with pytest.raises(ReldropError, match=r"attribution\.output"):
+    with pytest.raises(ReldropError, match=r"output='.*' must be 'logits' or 'log_softmax'"):
         ZennitLRP(output="softmax")

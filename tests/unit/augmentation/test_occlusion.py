@@ -253,7 +253,7 @@ def test_noise_fill_is_standard_normal() -> None:
     ("build", "names"),
     [
         (lambda: RelDropBlock(probability=1.5), "probability"),
-        (lambda: RelDropBlock(k=0), "augmentation.k"),
+        (lambda: RelDropBlock(k=0), "k=0 must be at least 1"),
         (lambda: RelDropBlock(area=(0.4, 0.02)), "area"),
         (lambda: RandomErasing(aspect=0.0), "aspect"),
         (lambda: RandomErasing(coin="dice"), "coin"),

@@ -76,10 +76,10 @@ def test_reldrop_in_a_loop_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("build", "names"),
     [
-        (lambda: RelDropPoint(alpha=1.5), "augmentation.alpha"),
-        (lambda: RelDropPoint(beta=-1), "augmentation.beta"),
-        (lambda: RandomPointDropout(max_ratio=2), "augmentation.max_ratio"),
-        (lambda: RandomPointDropout(fill="last"), "augmentation.fill"),
+        (lambda: RelDropPoint(alpha=1.5), "alpha=1.5 must be at most 1"),
+        (lambda: RelDropPoint(beta=-1), "beta=-1 must be at least 0"),
+        (lambda: RandomPointDropout(max_ratio=2), "max_ratio=2 must be at most 1"),
+        (lambda: RandomPointDropout(fill="last"), "fill='last' must be 'mean', 'noise' or 'first'"),
     ],
 )
 def test_wrong_settings(build: object, names: str) -> None:

@@ -55,15 +55,15 @@ def test_only_chosen_images_are_decoded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"subset": 16}, "dataset.subset=16 must be a whole number of images from 1 to the 15 there are"),
-        ({"subset": 0}, "dataset.subset=0 must be"),
-        ({"subset": 2.5}, "dataset.subset=2.5 must be"),
-        ({"test_subset": 7}, "dataset.test_subset=7 must be a whole number of images from 1 to the 6"),
-        ({"validation": 1.0}, "dataset.validation=1.0 must be a share"),
-        ({"validation": -0.1}, "dataset.validation=-0.1 must be a share"),
-        ({"validation": 0.01}, "dataset.validation=0.01 of 15 training images leaves no image on one side"),
-        ({"size": 0}, "dataset.size=0"),
-        ({"workers": -1}, "dataset.workers=-1"),
+        ({"subset": 16}, "subset=16 must be a whole number of images from 1 to the 15 there are"),
+        ({"subset": 0}, "subset=0 must be at least 1"),
+        ({"subset": 2.5}, "subset=2.5 must be a whole number"),
+        ({"test_subset": 7}, "test_subset=7 must be a whole number of images from 1 to the 6"),
+        ({"validation": 1.0}, "validation=1.0 must be below 1"),
+        ({"validation": -0.1}, "validation=-0.1 must be at least 0"),
+        ({"validation": 0.01}, "validation=0.01 of 15 training images leaves no image on one side"),
+        ({"size": 0}, "size=0 must be at least 1"),
+        ({"workers": -1}, "workers=-1 must be at least 0"),
     ],
 )
 def test_settings_out_of_range_are_explained(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

@@ -119,10 +119,10 @@ def test_clouds(fill: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "suite.steps=0"),
-        ({"random_draws": 1.5}, "suite.random_draws=1.5"),
-        ({"blocks": [0.5, 1.0]}, r"suite.blocks=\[0.5, 1.0\]"),
-        ({"train_samples": -1}, "suite.train_samples=-1"),
+        ({"steps": 0}, "steps=0 must be at least 1"),
+        ({"random_draws": 1.5}, "random_draws=1.5 must be a whole number"),
+        ({"blocks": [0.5, 1.0]}, r"blocks=\[0.5, 1.0\] must be below 1 at index 1"),
+        ({"train_samples": -1}, "train_samples=-1 must be at least 1 or null"),
     ],
 )
 def test_settings_out_of_range(options: dict, message: str) -> None:

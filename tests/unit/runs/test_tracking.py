@@ -119,7 +119,7 @@ def test_disabled_does_not_import_wandb(open_run, monkeypatch, caplog):
 
 
 def test_unknown_mode(open_run):
-    with open_run() as run, pytest.raises(ReldropError, match=r"tracking\.mode is 'on'.*disabled, online, offline"):
+    with open_run() as run, pytest.raises(ReldropError, match=r"mode='on' must be 'disabled', 'online' or"):
         start(run, "on")
 
 

@@ -107,7 +107,7 @@ def test_cifar_not_found(tmp_path: Path) -> None:
         assert part in str(caught.value)
     with pytest.raises(ReldropError, match=r"CIFAR100 not found: .*cifar100_jpeg .*cifar-100-python.tar.gz"):
         cifar(tmp_path, variant=100)
-    with pytest.raises(ReldropError, match="variant=20 is no CIFAR; choose 10 or 100"):
+    with pytest.raises(ReldropError, match="variant=20 must be 10 or 100"):
         cifar(tmp_path, variant=20)
 
 

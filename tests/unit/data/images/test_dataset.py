@@ -128,8 +128,8 @@ def test_global_random_state_is_left_alone(tmp_path: Path) -> None:
         (lambda images: next(images.eval_batches("tests", batch_size=2)), "no split 'tests'; choose train, validation"),
         (lambda images: next(images.eval_batches("test", batch_size=2, limit=0)), "cannot evaluate 0 images"),
         (lambda images: memory_data(1), "has 1 training image; training needs at least 2"),
-        (lambda images: memory_data(crop_padding=-1), "crop_padding=-1 must be 0"),
-        (lambda images: data.digits("digits", [0.3], [0.0]), "std above 0"),
+        (lambda images: memory_data(crop_padding=-1), "crop_padding=-1 must be at least 0"),
+        (lambda images: data.digits("digits", [0.3], [0.0]), r"std=\[0.0\] must be above 0"),
     ],
 )
 def test_mistakes_in_use_are_explained(call: Any, message: str) -> None:

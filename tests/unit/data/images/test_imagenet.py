@@ -108,9 +108,9 @@ def test_choices_of_classes(base: Path) -> None:
         assert images.classes == WNIDS[::2]
         assert images.test.labels.tolist() == [0, 0, 1, 1]
         assert greys(images.eval_batches("test", batch_size=9)) == [[shade(label) for label in (0, 0, 2, 2)]]
-    with pytest.raises(ReldropError, match=f"dataset.classes names n00000007, which has no images in {base}/train"):
+    with pytest.raises(ReldropError, match=f"classes=n00000007 has no images in {base}/train"):
         imagenet(base, classes=[WNIDS[0], "n00000007"])
-    with pytest.raises(ReldropError, match=r"dataset.classes is empty"):
+    with pytest.raises(ReldropError, match=r"classes=\[\] must be some WNIDs"):
         imagenet(base, classes=[])
     with pytest.raises(ReldropError, match=f"cannot read {base.parent}/none.txt"):
         imagenet(base, classes="none.txt")
@@ -142,18 +142,18 @@ def test_folders_are_looked_through_in_order(base: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"eval_resize": 15}, "dataset.eval_resize=15 must be at least dataset.size=16"),
-        ({"size": 0}, "dataset.size=0"),
-        ({"interpolation": "nearest"}, "dataset.interpolation=nearest is not known; choose bilinear or bicubic"),
+        ({"eval_resize": 15}, "eval_resize=15 must be at least size=16"),
+        ({"size": 0}, "size=0 must be at least 1"),
+        ({"interpolation": "nearest"}, "interpolation='nearest' must be 'bilinear' or 'bicubic'"),
         (
             {"crop_scale": [0.5, 1.5]},
-            r"dataset.crop_scale=\[0.5, 1.5\] must be two numbers above 0 up to 1, the lesser",
+            r"crop_scale=\[0.5, 1.5\] must be at most 1 at index 1",
         ),
-        ({"crop_scale": [0.5]}, r"dataset.crop_scale=\[0.5\] must be"),
-        ({"crop_ratio": [2, 1]}, r"dataset.crop_ratio=\[2, 1\] must be two numbers above 0, the lesser first"),
-        ({"train_split": "test"}, "dataset.train_split=test is not known; choose train, or val"),
-        ({"corrupt": "ignore"}, "dataset.corrupt=ignore is not known; choose error or skip"),
-        ({"workers": -1}, "dataset.workers=-1"),
+        ({"crop_scale": [0.5]}, r"crop_scale=\[0.5\] must be a list of at least 2 values"),
+        ({"crop_ratio": [2, 1]}, r"crop_ratio=\[2, 1\] must have the smaller number first"),
+        ({"train_split": "test"}, "train_split='test' must be 'train' or 'val'"),
+        ({"corrupt": "ignore"}, "corrupt='ignore' must be 'error' or 'skip'"),
+        ({"workers": -1}, "workers=-1 must be at least 0"),
     ],
 )
 def test_settings_out_of_range_are_explained(base: Path, settings: dict[str, Any], message: str) -> None:

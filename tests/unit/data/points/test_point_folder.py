@@ -63,8 +63,12 @@ def test_point_folder_with_lists(own: Path) -> None:
 
 
 def test_mistakes_in_point_folders_are_explained(own: Path, tmp_path: Path) -> None:
-    for share in (0, 1, 0.01, 1.5):
-        with pytest.raises(ReldropError, match=f"dataset.test_share={share} of 18 clouds leaves none on one side"):
+    for share, message in (
+        (0, "must be above 0"),
+        (1, "must be below 1"),
+        (0.01, "of 18 clouds leaves none on one side"),
+    ):
+        with pytest.raises(ReldropError, match=f"^test_share={share} {message}"):
             point_folder(own, test_share=share)
     (own / "vase").mkdir()
     (own / "vase" / "notes.md").write_text("no cloud")

@@ -17,7 +17,7 @@ def test_shapes() -> None:
     assert torch.allclose(clouds.train.points[..., :3].norm(dim=-1).amax(1), torch.ones(540))
     assert torch.allclose(clouds.train.points[..., 3:].norm(dim=-1), torch.ones(540, 256), atol=1e-5)
     assert data.shapes("shapes", points=64, normals=False).train.points.shape == (600, 64, 3)
-    with pytest.raises(ReldropError, match=r"dataset.points=0 must be a whole number of points"):
+    with pytest.raises(ReldropError, match=r"points=0 must be at least 2"):
         data.shapes("shapes", points=0)
 
 

@@ -1,0 +1,17 @@
+"""Words for messages."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known word that is most similar to `word`, if one is similar enough, from 0 for any to 1 for itself."""
+    return next(iter(get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
+
+
+def unknown(sentence: str, word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """Return `sentence` and a hint: the known word nearest to `word`, else `otherwise`, by default all known words."""
+    known = list(known)
+    if near := nearest(word, known):
+        return f"{sentence}; did you mean {near}?"
+    return f"{sentence}; {otherwise or 'known are ' + ', '.join(sorted(known))}"
