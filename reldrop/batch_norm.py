@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reldrop.backbones.point_layers import NormMax, PointNorm
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 
 class Together:

@@ -12,7 +12,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from reldrop.errors import ReldropError, first_line
+from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.text import nearest
 from reldrop.utils.types import Group, Seed, Text, check_settings
 

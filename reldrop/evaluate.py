@@ -12,11 +12,11 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from reldrop.config import CONFIG_PATH, build, check, suggest
-from reldrop.errors import ReldropError
 from reldrop.processes import one_device
 from reldrop.runs import write_json_atomic, writing
 from reldrop.trained import UnreadableRun, find_runs
 from reldrop.trainer import Accelerator, Precision
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, Group, Text, WholeNumber
 
 logger = logging.getLogger("reldrop")

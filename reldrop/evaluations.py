@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from reldrop.config import build
 from reldrop.data import Data
 from reldrop.data.regions import Regions, find_regions
-from reldrop.errors import ReldropError
 from reldrop.processes import one_device
 from reldrop.reporting.records import Record, numbers
 from reldrop.robustness import Robustness, summarise
 from reldrop.runs import atomic_write, write_json_atomic, writing
 from reldrop.tracking import mirror
 from reldrop.trained import Checkpoint, read_checkpoint
+from reldrop.utils.errors import ReldropError
 
 logger = logging.getLogger("reldrop")
 

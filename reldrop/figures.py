@@ -18,9 +18,9 @@ from reldrop.attribution import Attribution
 from reldrop.cloud_figures import cloud_grid, label_row
 from reldrop.data import Data
 from reldrop.data.regions import Regions
-from reldrop.errors import ReldropError
-from reldrop.seeding import generator
 from reldrop.trained import Checkpoint, kept, read_checkpoint
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import generator
 
 
 def occlusion_figure(

@@ -19,8 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from reldrop.errors import ReldropError
-from reldrop.interruptions import Interruptions
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.signals import Interruptions
 from reldrop.utils.types import Count, Positive, Text, WholeNumber, checked
 
 if TYPE_CHECKING:

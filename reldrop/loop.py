@@ -21,15 +21,15 @@ from reldrop.attribution.recycled import Memory
 from reldrop.batch_norm import Together, average_statistics
 from reldrop.data import Data
 from reldrop.data.images import Visit
-from reldrop.errors import ReldropError
-from reldrop.interruptions import SIGNALS, Interruptions
-from reldrop.layout import channel_axis, positions
 from reldrop.robustness import Robustness, areas
 from reldrop.runs import Follower, Run
-from reldrop.seeding import derive_seed, generator
 from reldrop.shares import Part, Share
 from reldrop.totals import Stopwatch, Totals
 from reldrop.trainer import TrainerConfig
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import derive_seed, generator
+from reldrop.utils.signals import SIGNALS, Interruptions
+from reldrop.utils.tensors import channel_axis, positions
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 # Fabric is imported where it is used, for it takes longer than all else together; a mistake is to be named before.
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from tqdm import tqdm
 from reldrop.attribution import Attribution
 from reldrop.data import Data
 from reldrop.data.regions import Regions
-from reldrop.layout import positions
 from reldrop.metrics import occlusion
 from reldrop.metrics.accuracy import confidences, ranks, top_k
 from reldrop.metrics.calibration import aurra, rms_calibration_error
 from reldrop.metrics.regions import region_metrics, spread
-from reldrop.seeding import derive_seed, generator, uniform_of_items
 from reldrop.shares import ALL, Share
+from reldrop.utils.seeding import derive_seed, generator, uniform_of_items
+from reldrop.utils.tensors import positions
 from reldrop.utils.types import Count, OpenFraction, Seed, checked
 
 ORDERS = ("most", "least", "random")

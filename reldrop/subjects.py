@@ -16,11 +16,11 @@ from reldrop.data.folders import Files
 from reldrop.data.framing import CentreCrop
 from reldrop.data.ilsvrc_labels import read_wnids
 from reldrop.data.images import ImageSplit
-from reldrop.errors import ReldropError, first_line
 from reldrop.metrics import synsets
 from reldrop.metrics.preprocessing import Preprocessing, of_timm, standard
 from reldrop.metrics.zero_shot import Predict
 from reldrop.trained import read_checkpoint
+from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.text import unknown
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from reldrop.errors import ReldropError, first_line
+from reldrop.utils.errors import ReldropError, first_line
 
 # What trains is imported where it is used: a job must be read, and its handler of signals be in place, before that takes time.
 if TYPE_CHECKING:

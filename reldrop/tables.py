@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from reldrop.errors import ReldropError
 from reldrop.reporting.formats import FORMATS
 from reldrop.reporting.layouts import PAPER, Table, ablation_table, is_ablation, paper_table, table_of_settings
 from reldrop.reporting.provenance import provenance
@@ -16,6 +15,7 @@ from reldrop.reporting.records import Record, read_runs, select
 from reldrop.reporting.scores import DEFAULT, Score
 from reldrop.reporting.status import status_table
 from reldrop.runs import write_json_atomic, write_text_atomic, writing
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.text import unknown
 
 HELP = """\

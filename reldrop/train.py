@@ -16,14 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from reldrop.config import CONFIG_PATH, build, check_inputs, check_keys, check_scale, suggest
 from reldrop.data import Data
-from reldrop.errors import ReldropError
 from reldrop.loop import Loop
 from reldrop.processes import are_several, disconnect, launched, reports, start_fabric
 from reldrop.runs import Follower, Run, outcome
-from reldrop.seeding import derive_seed
 from reldrop.sweep import report
 from reldrop.tracking import Tracker, start_tracking
 from reldrop.trainer import TrainerConfig
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import derive_seed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

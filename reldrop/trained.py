@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reldrop.config import build
 from reldrop.data import Data
-from reldrop.errors import ReldropError, first_line
+from reldrop.utils.errors import ReldropError, first_line
 
 KEPT = "epoch*.pt"  # what trainer.keep_every leaves
 MOST_KEPT = 4  # of these are shown

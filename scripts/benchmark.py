@@ -33,7 +33,7 @@ from benchmark_reading import CACHED, CACHED_SINGLY, DATASETS, FROM_TEXT, readin
 from benchmark_start import FIRST_STEP, start_arms
 from tqdm import tqdm
 
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 # Settings of each subject that are reported with its figures.
 SETTINGS = {

@@ -13,7 +13,7 @@ from reldrop.data.cloud_files import read_cloud
 from reldrop.data.cloud_lists import CloudFile, Listing, from_lists, read_names
 from reldrop.data.cloud_sampling import sample_all
 from reldrop.data.lookup import candidates, first
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 DATASETS = ("psb19", "modelnet40")
 FILES = 24  # text files that are read, at most

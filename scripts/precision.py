@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from reldrop.attribution import GradientLRP
-from reldrop.errors import ReldropError
 from reldrop.trained import read_checkpoint
+from reldrop.utils.errors import ReldropError
 
 TOP = 0.05
 NEAR = 2  # pixels; behind a stem with stride 2, all four pixels of a cell have nearly the same relevance

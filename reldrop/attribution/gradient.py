@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reldrop.attribution import rules
 from reldrop.attribution.graph import Graph
 from reldrop.attribution.steps import evaluation_mode
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import NonNegative, checked
 
 

@@ -17,7 +17,7 @@ from reldrop.attribution import rules
 from reldrop.attribution.kinds import OPAQUE_FUNCTIONS, layer_kind, node_kind
 from reldrop.attribution.stems import find_stems
 from reldrop.attribution.steps import Step, describe, evaluation_mode, linear_map, merged, operation, refusal
-from reldrop.errors import ReldropError, first_line
+from reldrop.utils.errors import ReldropError, first_line
 
 
 class _Tracer(fx.Tracer):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from reldrop.geometry import align, ball_query, farthest_points, gather_points
+from reldrop.utils.point_ops import align, ball_query, farthest_points, gather_points
 
 # The kinds:
 #   linear      a sum of inputs, weighted by parameters; batch norm behind it is merged into it

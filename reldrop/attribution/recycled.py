@@ -12,8 +12,8 @@ from reldrop.attribution.gradient import GradientLRP
 from reldrop.attribution.stems import spread_over_field
 from reldrop.data.images import ImageData, Visit
 from reldrop.data.transforms import crop_and_flip, crop_back
-from reldrop.errors import ReldropError
-from reldrop.seeding import device_generator
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import device_generator
 
 
 class Recycled(GradientLRP):

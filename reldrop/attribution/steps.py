@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from reldrop.attribution import rules
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 
 @dataclass

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from reldrop.errors import ReldropError
-from reldrop.layout import channel_axis
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.tensors import channel_axis
 from reldrop.utils.types import NonNegative, checked
 
 

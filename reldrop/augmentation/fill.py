@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reldrop.errors import ReldropError
-from reldrop.layout import channel_axis, per_channel
-from reldrop.seeding import device_generator
 from reldrop.shares import Part
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import device_generator
+from reldrop.utils.tensors import channel_axis, per_channel
 from reldrop.utils.types import checked
 
 Normalisation = Sequence[Sequence[float]]  # mean and std of each channel

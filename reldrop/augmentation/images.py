@@ -9,7 +9,7 @@ from torch import Tensor
 from reldrop.augmentation import masks
 from reldrop.augmentation.fill import FillImage, Normalisation
 from reldrop.augmentation.occlusion import Occlusion, Threshold
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, Fraction, PositiveFraction, Two, checked
 
 Area = Annotated[Sequence[PositiveFraction], Two]

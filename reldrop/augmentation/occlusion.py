@@ -8,10 +8,10 @@ from torch import Tensor
 
 from reldrop.augmentation import masks
 from reldrop.augmentation.fill import Fill, Normalisation
-from reldrop.errors import ReldropError
-from reldrop.layout import channel_axis, positions
-from reldrop.seeding import device_generator
 from reldrop.shares import Part
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import device_generator
+from reldrop.utils.tensors import channel_axis, positions
 
 # (n, C, H, W) images or (n, N, C) points, (n,) targets -> (n, H, W) or (n, N)
 Relevance = Callable[[Tensor, Tensor], Tensor]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from reldrop.geometry import gather_points
+from reldrop.utils.point_ops import gather_points
 
 
 class PointNorm(nn.BatchNorm1d):

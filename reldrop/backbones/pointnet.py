@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.backbones.point_layers import NormMax, PointNorm, SharedLayers
-from reldrop.geometry import align
+from reldrop.utils.point_ops import align
 
 
 class TransformNet(nn.Module):

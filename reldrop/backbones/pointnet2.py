@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.backbones.point_layers import GroupedLinear, NormMax, PointNorm, SharedLayers, classifier
-from reldrop.geometry import ball_query, farthest_points, gather_points
+from reldrop.utils.point_ops import ball_query, farthest_points, gather_points
 
 
 class Scale(nn.Module):

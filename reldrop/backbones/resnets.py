@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import nn
 
 from reldrop.backbones.weights import start_from
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, FractionBelowOne, checked
 
 if TYPE_CHECKING:

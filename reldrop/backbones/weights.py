@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from reldrop.errors import ReldropError, first_line
+from reldrop.utils.errors import ReldropError, first_line
 
 
 def start_from(model: nn.Module, source: str | None, name: str, reset_head: bool) -> nn.Module:

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
-from reldrop.errors import ReldropError
-from reldrop.seeding import generator
 from reldrop.shares import ALL, Part, Share
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import generator
 
 Batches = Iterator[tuple[Tensor, Tensor]]  # inputs (b, ...), targets (b,)
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from reldrop.data.cloud_lists import SPLITS, CloudFile, Listing
 from reldrop.data.cloud_sampling import sample_all
 from reldrop.data.points import Points
-from reldrop.errors import ReldropError
 from reldrop.runs import atomic_write
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import WholeNumber, checked
 
 logger = logging.getLogger("reldrop")

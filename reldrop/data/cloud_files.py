@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reldrop.errors import ReldropError, first_line
-from reldrop.seeding import derive_seed
+from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.seeding import derive_seed
 
 SUFFIXES = (".txt", ".xyz", ".npy", ".ply", ".off")
 SURFACE_POINTS = 10_000  # drawn on a mesh, as many as the resampled ModelNet40 has

@@ -17,7 +17,7 @@ from torch import Tensor
 from reldrop.data.cloud_files import SUFFIXES, h5_labels
 from reldrop.data.folders import class_names
 from reldrop.data.selection import hold_out
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 logger = logging.getLogger("reldrop")
 

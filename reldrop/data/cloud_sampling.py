@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from reldrop.data.cloud_files import read_cloud, read_h5
 from reldrop.data.cloud_lists import CloudFile
-from reldrop.errors import ReldropError, first_line
-from reldrop.geometry import farthest_points
-from reldrop.interruptions import ignore_signals
-from reldrop.seeding import generator
+from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.point_ops import farthest_points
+from reldrop.utils.seeding import generator
+from reldrop.utils.signals import ignore_signals
 
 BLOCK = 16  # clouds read and sampled at a time
 PARALLEL_FROM = 512  # clouds; fewer are read before processes have started

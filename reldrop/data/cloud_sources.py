@@ -35,7 +35,7 @@ from reldrop.data.folders import class_names
 from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
 from reldrop.data.points import PointData, Points, PointSplit
 from reldrop.data.selection import evenly, split_training
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, FractionBelowOne, NonNegative, OpenFraction, WholeNumber, checked
 
 MODELNET = (

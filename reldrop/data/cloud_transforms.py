@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from reldrop.errors import ReldropError
-from reldrop.seeding import device_generator
 from reldrop.shares import Part
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import device_generator
 from reldrop.utils.types import NonNegative, Positive, Two, checked
 
 AXES = ("x", "y", "z")

@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from reldrop.data.framing import Frame, RandomResizedCrop, fit
-from reldrop.errors import ReldropError
-from reldrop.interruptions import ignore_signals
-from reldrop.seeding import generator
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import generator
+from reldrop.utils.signals import ignore_signals
 from reldrop.utils.types import checked
 
 logger = logging.getLogger("reldrop")

@@ -12,7 +12,7 @@ from torch import Tensor
 from reldrop.data.decode import PLAIN, Reading, StreamedImages, decode_all
 from reldrop.data.images import ImageData, ImageSplit
 from reldrop.data.selection import evenly, split_training
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 

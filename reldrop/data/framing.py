@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Positive, PositiveFraction, Two, checked
 
 Frame = Callable[[Image.Image, int], Image.Image]  # from an image that is open, not yet decoded, to an RGB square

@@ -13,7 +13,7 @@ from reldrop.data.framing import CentreCrop, RandomResizedCrop
 from reldrop.data.ilsvrc_labels import read_wnids, val_wnids
 from reldrop.data.images import ImageData
 from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import (
     Count,
     FractionBelowOne,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reldrop.data.lookup import first
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 DEVKIT = "ILSVRC2012_devkit_t12/data/"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from reldrop.data.base import Batches, Data
 from reldrop.data.cloud_transforms import Perturbation
-from reldrop.geometry import gather_points
-from reldrop.seeding import device_generator, generator
 from reldrop.shares import ALL, Part, Share
+from reldrop.utils.point_ops import gather_points
+from reldrop.utils.seeding import device_generator, generator
 
 Points = Annotated[int, Ge(2)]  # of a cloud
 

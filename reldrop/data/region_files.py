@@ -23,7 +23,7 @@ from PIL import Image
 
 from reldrop.data.folders import SUFFIXES
 from reldrop.data.framing import Box
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 Key = tuple[str, ...]  # parts of the path of an image, without suffix
 Size = tuple[int, int]  # width and height, in pixels

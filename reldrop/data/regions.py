@@ -16,7 +16,7 @@ from reldrop.data.framing import Frame
 from reldrop.data.images import ImageData
 from reldrop.data.lookup import candidates
 from reldrop.data.region_files import Boxes, Key, Mask, Size, image_key, read_table, read_xml
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 logger = logging.getLogger("reldrop")
 

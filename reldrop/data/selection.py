@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from reldrop.errors import ReldropError
-from reldrop.seeding import generator
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import generator
 
 
 def _ranked(labels: Tensor, stream: str) -> tuple[Tensor, Tensor]:

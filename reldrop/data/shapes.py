@@ -9,7 +9,7 @@ from torch import Tensor
 from reldrop.data.cloud_transforms import Axis, Perturbation, Range, draw_rotations, rotate
 from reldrop.data.points import PointData, Points, PointSplit
 from reldrop.data.selection import evenly, split_training
-from reldrop.seeding import generator
+from reldrop.utils.seeding import generator
 from reldrop.utils.types import Count, FractionBelowOne, NonNegative, checked
 
 TRAIN, TEST = 60, 20  # clouds of each class

@@ -29,7 +29,7 @@ from reldrop.data.folders import Files, class_files, class_names, read_files
 from reldrop.data.images import ImageData, ImageSplit
 from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
 from reldrop.data.selection import evenly, hold_out, split_training
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, FractionBelowOne, NonNegative, Positive, WholeNumber, checked
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 
 def restrict(logits: Tensor, labels: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,8 @@ import torch
 from reldrop.data.folders import Files, class_files, class_names, flat_images
 from reldrop.data.ilsvrc_labels import val_wnids
 from reldrop.data.selection import evenly
-from reldrop.errors import ReldropError
 from reldrop.metrics.imagenet_classes import SETS, class_wnids, synsets
+from reldrop.utils.errors import ReldropError
 
 
 def find_set(folder: Path, name: str) -> Files | None:

@@ -15,10 +15,10 @@ from torch import Tensor
 from reldrop.augmentation import Fill
 from reldrop.augmentation.fill import Normalisation
 from reldrop.augmentation.masks import rectangles
-from reldrop.errors import ReldropError
-from reldrop.layout import channel_axis
 from reldrop.metrics.accuracy import ranks
-from reldrop.seeding import derive_seed, uniform_of_items
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import derive_seed, uniform_of_items
+from reldrop.utils.tensors import channel_axis
 
 Predict = Callable[[Tensor], Tensor]  # inputs (B, ...) -> logits (B, classes)
 Hide = Callable[[Tensor], Tensor]  # mask, bool (B, H, W) or (B, N) -> inputs (B, ...) without what is masked

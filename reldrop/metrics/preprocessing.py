@@ -10,7 +10,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from reldrop.data.framing import FILTERS, CentreCrop, Frame
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 RESIZE, SIZE = 256, 224  # pixels: what ImageNet-A, -O and -R were published with
 

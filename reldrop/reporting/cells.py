@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reldrop.errors import ReldropError
 from reldrop.reporting.records import Record, as_text
 from reldrop.reporting.scores import Score
 from reldrop.runs import run_hash
 from reldrop.statistics import Comparison, Summary, compare, summarise
+from reldrop.utils.errors import ReldropError
 
 # What each arm is compared with, the first that there is.
 BASELINES = {"none": ("none",), "random occlusion": ("random_erasing", "random_point_dropout")}

@@ -5,11 +5,11 @@ import io
 from collections.abc import Callable
 from typing import NamedTuple
 
-from reldrop.columns import aligned
 from reldrop.reporting.cells import BASELINES, Cell
 from reldrop.reporting.layouts import Table
 from reldrop.reporting.scores import Score
 from reldrop.statistics import LEAST, Comparison
+from reldrop.utils.columns import aligned
 
 LATEX = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}

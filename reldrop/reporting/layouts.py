@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reldrop.errors import ReldropError
 from reldrop.reporting.cells import BASELINES, OF_ARM, Arm, Cell, arm_of, arms_by_setting, compare_all, refuse_unlike
 from reldrop.reporting.commands import command_like
 from reldrop.reporting.records import Record, as_text
 from reldrop.reporting.scores import ZERO_SHOT, Score
+from reldrop.utils.errors import ReldropError
 
 PAPER = {
     "table1": ("Images", "random_erasing", "reldrop_block", ("test_top1",)),

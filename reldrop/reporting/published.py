@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reldrop.config import CONFIG_PATH
-from reldrop.errors import ReldropError
 from reldrop.reporting.layouts import PAPER, Table
 from reldrop.reporting.records import Record
 from reldrop.reporting.scores import TITLES
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.text import unknown
 
 COLUMNS = ("dataset", "backbone", "augmentation", "metric", "value", "source")

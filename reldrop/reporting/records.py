@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from reldrop.errors import ReldropError, first_line
 from reldrop.runs import identity, run_hash
+from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.text import unknown
 
 SAMPLES = ("dataset", "source", "train_samples", "test_samples")  # of summary.json: what was learned from and tested on

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
-from reldrop.columns import aligned
-from reldrop.errors import ReldropError, first_line
 from reldrop.plans import planned
 from reldrop.reporting.records import read_config, run_folders
 from reldrop.runs import is_held
+from reldrop.utils.columns import aligned
+from reldrop.utils.errors import ReldropError, first_line
 
 STATES = ("finished", "running", "interrupted", "failed", "waiting", "unreadable")
 

@@ -3,9 +3,9 @@
 import shlex
 from typing import Any
 
-from reldrop.errors import ReldropError, first_line
 from reldrop.reporting.records import Record
 from reldrop.runs import outcome
+from reldrop.utils.errors import ReldropError, first_line
 
 
 def read_wandb(project: str) -> tuple[list[Record], list[str]]:

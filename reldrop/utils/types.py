@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 from annotated_types import Ge, Gt, Interval, Len
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.text import unknown
 
 Count = Annotated[int, Ge(1)]

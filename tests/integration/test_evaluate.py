@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from reldrop.backbones import resnet
 from reldrop.comparison import group
-from reldrop.errors import ReldropError
 from reldrop.evaluate import evaluate
 from reldrop.evaluation_figures import histogram_figure, line_figure
 from reldrop.train import CONFIG_PATH, train
+from reldrop.utils.errors import ReldropError
 
 DIGITS = ["trainer.epochs=1", "dataset.subset=300", "dataset.test_subset=60", "trainer.train_eval_samples=50"]
 

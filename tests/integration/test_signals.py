@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reldrop.interruptions import Interruptions
 from reldrop.runs import run_folder
 from reldrop.train import train
+from reldrop.utils.signals import Interruptions
 from tests.helpers.processes import TORCHRUN
 from tests.helpers.runs import QUICK, assert_same_run, config, weights
 from tests.helpers.sweeps import STEPS, start

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reldrop.errors import ReldropError
 from reldrop.launchers import Slurm
+from reldrop.utils.errors import ReldropError
 
 
 @pytest.mark.parametrize(

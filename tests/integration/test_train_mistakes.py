@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reldrop.errors import ReldropError
 from reldrop.runs import run_folder
 from reldrop.train import train
+from reldrop.utils.errors import ReldropError
 from tests.helpers.runs import POINTS, QUICK, config, fails, write_images
 
 

@@ -15,9 +15,9 @@ from torchvision import transforms
 
 from reldrop import metrics
 from reldrop.backbones import resnet
-from reldrop.errors import ReldropError
 from reldrop.evaluate import evaluate
 from reldrop.train import CONFIG_PATH
+from reldrop.utils.errors import ReldropError
 from tests.helpers.machine import DATA
 from tests.helpers.zero_shot import SUITE, write_images, write_sets
 

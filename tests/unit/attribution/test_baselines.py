@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from reldrop.attribution import Centre
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 
 def test_the_centre_is_where_it_is(tiny: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> None:

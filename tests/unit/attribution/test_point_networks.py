@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from reldrop.attribution import GradientLRP, InputGradient, Official, Random, ZennitLRP
 from reldrop.backbones import point_network
 from reldrop.backbones.point_layers import GroupedLinear, NormMax, PointNorm, SharedLayers
-from reldrop.errors import ReldropError
-from reldrop.geometry import ball_query, farthest_points, gather_points
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.point_ops import ball_query, farthest_points, gather_points
 from tests.helpers.networks import randomise
 from tests.helpers.point_networks import NETWORKS, clouds, make_plain, named, small
 

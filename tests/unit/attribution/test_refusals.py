@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from reldrop.attribution import GradientLRP, ZennitLRP
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.networks import timm_model
 
 

@@ -7,7 +7,7 @@ import torch
 
 from reldrop.attribution import GradientLRP
 from reldrop.augmentation import RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.transformers import images, small
 
 

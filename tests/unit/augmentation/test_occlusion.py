@@ -17,8 +17,8 @@ from reldrop.augmentation import (
     RelDropPixel,
 )
 from reldrop.augmentation.masks import MAX_DRAWS, draw_sizes
-from reldrop.errors import ReldropError
-from reldrop.seeding import device_generator
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import device_generator
 
 SIZE = (20, 28)
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from reldrop.augmentation import RandomPointDropout, RelDrop, RelDropPoint
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.point_networks import clouds, small
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reldrop.backbones import point_network
 from reldrop.backbones.point_layers import NormMax, PointNorm
 from reldrop.backbones.pointnet import not_orthogonal
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.point_networks import NETWORKS, clouds, make_plain, named, small
 
 

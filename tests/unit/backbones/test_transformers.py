@@ -8,7 +8,7 @@ import torch
 
 from reldrop.attribution import GradientLRP
 from reldrop.backbones import vit
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 
 def test_backbone() -> None:

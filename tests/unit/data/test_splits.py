@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reldrop.data.selection import evenly, hold_out
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.images import folder_data, make_folders
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reldrop.errors import ReldropError
 from reldrop.processes import Launch, launched
+from reldrop.utils.errors import ReldropError
 from tests.helpers.processes import ENVIRONMENT, RESNET, assert_close, trained
 from tests.helpers.processes_worker import train_until
 from tests.helpers.runs import command

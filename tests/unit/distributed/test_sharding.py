@@ -9,8 +9,8 @@ from torch import Tensor
 
 from reldrop.augmentation import Fill, RandomErasing, RandomPointDropout, RelDropBlock, RelDropPixel, RelDropPoint
 from reldrop.data.cloud_transforms import Perturbation
-from reldrop.seeding import generator
 from reldrop.shares import ALL, Part, Share
+from reldrop.utils.seeding import generator
 from tests.helpers.clouds import memory_data as memory_clouds
 from tests.helpers.imagenet import imagenet
 from tests.helpers.images import memory_data

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from reldrop.attribution import InputGradient, Random
 from reldrop.data.images import ImageData, ImageSplit
 from reldrop.data.points import PointData, PointSplit
-from reldrop.errors import ReldropError
 from reldrop.robustness import Robustness, areas, summarise
+from reldrop.utils.errors import ReldropError
 
 SIDE, PATCH = 8, 2
 

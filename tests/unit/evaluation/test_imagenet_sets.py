@@ -6,8 +6,8 @@ import pytest
 import timm
 
 from reldrop import metrics
-from reldrop.errors import ReldropError
 from reldrop.metrics import image_sets
+from reldrop.utils.errors import ReldropError
 from tests.helpers.zero_shot import SUITE, picture, write_images, write_sets
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torchvision import transforms
 
-from reldrop.errors import ReldropError
 from reldrop.metrics import preprocessing
+from reldrop.utils.errors import ReldropError
 
 
 @pytest.mark.parametrize(

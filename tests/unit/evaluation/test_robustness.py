@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reldrop.errors import ReldropError
 from reldrop.metrics import occlusion
-from reldrop.seeding import uniform_of_items
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import uniform_of_items
 
 MASK64 = (1 << 64) - 1
 

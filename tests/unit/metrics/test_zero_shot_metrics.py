@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reldrop import metrics
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 
 
 def test_restricted_accuracy_by_hand() -> None:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from reldrop.errors import ReldropError
 from reldrop.reporting.cells import Cell, arm_of, compare_all
 from reldrop.reporting.layouts import paper_table, table_of_settings
 from reldrop.reporting.scores import Score
+from reldrop.utils.errors import ReldropError
 from tests.helpers.tables import TOP1, arm, changed, on_seeds
 
 

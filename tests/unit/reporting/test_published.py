@@ -4,9 +4,9 @@ import csv
 
 import pytest
 
-from reldrop.errors import ReldropError
 from reldrop.reporting.published import COLUMNS
 from reldrop.reporting.records import select
+from reldrop.utils.errors import ReldropError
 from tests.helpers.paths import ROOT
 from tests.helpers.tables import RUNS, fails, run
 

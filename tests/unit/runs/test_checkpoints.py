@@ -5,8 +5,8 @@ import os
 import pytest
 import torch
 
-from reldrop.errors import ReldropError
 from reldrop.runs import Run
+from reldrop.utils.errors import ReldropError
 
 # Checkpoints
 

@@ -3,8 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from reldrop.errors import ReldropError
 from reldrop.runs import Run, identity, run_folder, run_hash
+from reldrop.utils.errors import ReldropError
 from tests.helpers.run_folders import make_config
 
 # Identity and folder

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from reldrop.errors import ReldropError
 from reldrop.runs import Run
+from reldrop.utils.errors import ReldropError
 
 # Metrics log
 

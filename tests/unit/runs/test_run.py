@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from reldrop.errors import ReldropError
 from reldrop.runs import Run
+from reldrop.utils.errors import ReldropError
 from tests.helpers.paths import ROOT
 from tests.helpers.run_folders import make_config
 

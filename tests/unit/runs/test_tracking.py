@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from reldrop.errors import ReldropError
 from reldrop.runs import Run
 from reldrop.tracking import mirror, start_tracking
+from reldrop.utils.errors import ReldropError
 from tests.helpers.paths import ROOT
 
 TRACKING = {"project": "reldrop", "entity": None, "group": "demo/none", "tags": ["a"], "job_type": "train"}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reldrop.geometry import ball_query, farthest_points, gather_points
+from reldrop.utils.point_ops import ball_query, farthest_points, gather_points
 from tests.helpers.point_networks import clouds
 
 

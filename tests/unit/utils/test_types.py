@@ -16,7 +16,6 @@ from reldrop import attribution, augmentation, data, metrics, schedules
 from reldrop.backbones import point_network, resnet, vit
 from reldrop.config import CONFIG_PATH, RunSettings, check_group, check_keys
 from reldrop.data.cloud_transforms import Perturbation
-from reldrop.errors import ReldropError
 from reldrop.evaluate import evaluate
 from reldrop.launchers import Parallel, Slurm
 from reldrop.robustness import Robustness
@@ -25,6 +24,7 @@ from reldrop.sweep import report
 from reldrop.tracking import TrackingConfig
 from reldrop.train import command, train
 from reldrop.trainer import TrainerConfig
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, Fraction, check_settings, checked, schema
 
 if typing.TYPE_CHECKING:

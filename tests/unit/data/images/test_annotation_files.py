@@ -9,7 +9,7 @@ from PIL import Image
 
 from reldrop import data
 from reldrop.data import find_regions
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.regions import RGB, folder_data, imagenet_data, make_data, masks, painted, table, write, xml
 
 # ---- what lies beside the images --------------------------------------------------------------------------------------

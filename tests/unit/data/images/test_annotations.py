@@ -11,7 +11,7 @@ from PIL import Image
 from reldrop import data
 from reldrop.data import find_regions
 from reldrop.data.framing import CentreCrop
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.regions import RGB, Box, folder_data, imagenet_data, make_data, masks, painted, table, write, xml
 
 SIZES = [(64, 48), (31, 90), (300, 211), (40, 40), (12, 17)]  # width and height

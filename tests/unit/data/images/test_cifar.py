@@ -13,7 +13,7 @@ from torchvision.datasets import CIFAR10
 
 from reldrop import data
 from reldrop.data import ImageData
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.images import RGB, make_folders
 
 

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from reldrop import data
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.paths import ROOT
 
 CONFIGS = ROOT / "conf" / "dataset"

@@ -15,7 +15,7 @@ from torch import Tensor
 from reldrop.data import framing
 from reldrop.data.decode import decode
 from reldrop.data.transfer import on_device
-from reldrop.seeding import generator
+from reldrop.utils.seeding import generator
 from tests.helpers.imagenet import CROP, assert_same, imagenet
 
 

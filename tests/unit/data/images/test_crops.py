@@ -13,7 +13,7 @@ from torchvision.transforms import functional as reference
 
 from reldrop.data import framing
 from reldrop.data.decode import decode
-from reldrop.seeding import generator
+from reldrop.utils.seeding import generator
 from tests.helpers.imagenet import CROP, picture
 
 FILTERS = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}

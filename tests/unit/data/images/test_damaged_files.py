@@ -10,8 +10,8 @@ import torch
 
 from reldrop.data import framing
 from reldrop.data.decode import decode
-from reldrop.errors import ReldropError
-from reldrop.seeding import generator
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import generator
 from tests.helpers.imagenet import CROP, WNIDS, assert_same, greys, imagenet, plain, shade
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from reldrop.data.decode import decode
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.images import folder_data, make_folders, picture
 
 

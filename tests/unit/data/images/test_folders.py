@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from reldrop import data
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.images import RGB, folder_data, make_folders, picture
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reldrop import data
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.imagenet import SMALL, WNIDS, greys, imagenet, make_train, plain, shade
 
 

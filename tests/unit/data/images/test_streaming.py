@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.images import assert_same_batches, folder_data, make_folders
 
 

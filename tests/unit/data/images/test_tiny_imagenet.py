@@ -7,7 +7,7 @@ import torch
 
 from reldrop import data
 from reldrop.data import ImageData
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.images import RGB, picture
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from reldrop.data import cloud_cache, cloud_sampling
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import cloud, modelnet, write_text
 
 

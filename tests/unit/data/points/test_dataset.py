@@ -9,8 +9,8 @@ import torch
 
 from reldrop import data
 from reldrop.data import PointData
-from reldrop.errors import ReldropError
-from reldrop.seeding import generator
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import generator
 from tests.helpers.clouds import memory_data, modelnet
 
 

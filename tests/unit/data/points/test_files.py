@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reldrop.data.cloud_files import SURFACE_POINTS, read_cloud
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import CUBE, FACES, XYZ, cloud, modelnet, write_ply, write_text
 
 NORMALS = "property float nx\nproperty float ny\nproperty float nz\n"

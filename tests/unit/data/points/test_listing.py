@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reldrop import data
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import edit, modelnet
 
 

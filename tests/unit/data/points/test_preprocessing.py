@@ -8,7 +8,7 @@ import torch
 
 from reldrop.data import cloud_sampling
 from reldrop.data.cloud_sampling import in_unit_ball, sample
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import cloud, modelnet, write_text
 
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from reldrop import data
 from reldrop.data import PointData
-from reldrop.errors import ReldropError
+from reldrop.utils.errors import ReldropError
 from tests.helpers.paths import ROOT
 
 CONFIGS = ROOT / "conf" / "dataset"

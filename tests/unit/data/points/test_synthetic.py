@@ -5,8 +5,8 @@ import torch
 
 from reldrop import data
 from reldrop.data.shapes import BODIES
-from reldrop.errors import ReldropError
-from reldrop.seeding import generator
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import generator
 
 
 def test_shapes() -> None:

@@ -9,8 +9,8 @@ import torch
 
 from reldrop.data import Perturbation
 from reldrop.data.cloud_transforms import draw_rotations, jitter, rotate, scale_and_shift
-from reldrop.errors import ReldropError
-from reldrop.seeding import generator
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import generator
 from tests.helpers.clouds import memory_data, modelnet
 
 
