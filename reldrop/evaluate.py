@@ -12,7 +12,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from reldrop.config import CONFIG_PATH, build, check, suggest
-from reldrop.processes import one_device
+from reldrop.distributed.launch import one_device
 from reldrop.runs import write_json_atomic, writing
 from reldrop.trained import UnreadableRun, find_runs
 from reldrop.trainer import Accelerator, Precision

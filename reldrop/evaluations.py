@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from reldrop.config import build
 from reldrop.data import Data
 from reldrop.data.regions import Regions, find_regions
-from reldrop.processes import one_device
+from reldrop.distributed.launch import one_device
 from reldrop.reporting.records import Record, numbers
 from reldrop.robustness import Robustness, summarise
 from reldrop.runs import atomic_write, write_json_atomic, writing

@@ -21,9 +21,9 @@ from reldrop.attribution.recycled import Memory
 from reldrop.batch_norm import Together, average_statistics
 from reldrop.data import Data
 from reldrop.data.images import Visit
+from reldrop.distributed.sharding import Part, Share
 from reldrop.robustness import Robustness, areas
 from reldrop.runs import Follower, Run
-from reldrop.shares import Part, Share
 from reldrop.totals import Stopwatch, Totals
 from reldrop.trainer import TrainerConfig
 from reldrop.utils.errors import ReldropError

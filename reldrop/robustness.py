@@ -12,11 +12,11 @@ from tqdm import tqdm
 from reldrop.attribution import Attribution
 from reldrop.data import Data
 from reldrop.data.regions import Regions
+from reldrop.distributed.sharding import ALL, Share
 from reldrop.metrics import occlusion
 from reldrop.metrics.accuracy import confidences, ranks, top_k
 from reldrop.metrics.calibration import aurra, rms_calibration_error
 from reldrop.metrics.regions import region_metrics, spread
-from reldrop.shares import ALL, Share
 from reldrop.utils.seeding import derive_seed, generator, uniform_of_items
 from reldrop.utils.tensors import positions
 from reldrop.utils.types import Count, OpenFraction, Seed, checked

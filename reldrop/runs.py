@@ -31,7 +31,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from reldrop.processes import launched, reports
+from reldrop.distributed.launch import launched, reports
 from reldrop.utils.errors import ReldropError, first_line
 
 # What a run's result does not depend on: where files lie, who watches, and how fast it goes. How many processes share

@@ -45,7 +45,7 @@ class Job:
 
     def __call__(self) -> str | None:
         """Do all that a process has been started for."""
-        from reldrop.processes import disconnect
+        from reldrop.distributed.launch import disconnect
 
         word = self.train()
         disconnect()
@@ -56,7 +56,7 @@ class Job:
         from hydra.core.hydra_config import HydraConfig
         from hydra.core.utils import configure_log
 
-        from reldrop.processes import are_several
+        from reldrop.distributed.launch import are_several
         from reldrop.train import leave, train
 
         HydraConfig.instance().set_config(self.composed)
@@ -103,8 +103,8 @@ class Sweep:
 
     def __init__(self, loader: "ConfigLoader", config: DictConfig) -> None:
         from reldrop.config import build, check_group
+        from reldrop.distributed.launch import launched
         from reldrop.launchers import Local
-        from reldrop.processes import launched
 
         self._loader, self._config = loader, config
         with _in_a_sentence():
@@ -117,8 +117,8 @@ class Sweep:
 
     def launch(self, overrides: list[list[str]]) -> list[float]:
         """Train the runs of these overrides; return their test accuracies, nan where there is none."""
+        from reldrop.distributed.launch import launched
         from reldrop.plans import written_down
-        from reldrop.processes import launched
         from reldrop.runs import read_summary
 
         with _in_a_sentence(self._launcher.interrupted):
@@ -156,7 +156,7 @@ class Sweep:
 
 def report() -> int:
     """Print a table of the runs of this process's sweeps, if there were any; return the exit code, 1 if some failed."""
-    from reldrop.processes import launched
+    from reldrop.distributed.launch import launched
 
     if not outcomes or launched().rank:  # other processes have the same to say
         return 0
@@ -180,7 +180,7 @@ def _in_a_sentence(interrupted: str = "") -> Iterator[None]:
 
 def _cleared(job: Job) -> Job:
     """Start the run over now if its configuration says so: a job that is put back into a queue must go on instead."""
-    from reldrop.processes import launched
+    from reldrop.distributed.launch import launched
     from reldrop.runs import Run
 
     if not job.cfg["force"]:

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from reldrop.config import CONFIG_PATH, build, check_inputs, check_keys, check_scale, suggest
 from reldrop.data import Data
+from reldrop.distributed.launch import are_several, disconnect, launched, reports, start_fabric
 from reldrop.loop import Loop
-from reldrop.processes import are_several, disconnect, launched, reports, start_fabric
 from reldrop.runs import Follower, Run, outcome
 from reldrop.sweep import report
 from reldrop.tracking import Tracker, start_tracking

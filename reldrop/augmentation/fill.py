@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reldrop.shares import Part
+from reldrop.distributed.sharding import Part
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import device_generator
 from reldrop.utils.tensors import channel_axis, per_channel

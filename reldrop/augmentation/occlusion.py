@@ -8,7 +8,7 @@ from torch import Tensor
 
 from reldrop.augmentation import masks
 from reldrop.augmentation.fill import Fill, Normalisation
-from reldrop.shares import Part
+from reldrop.distributed.sharding import Part
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import device_generator
 from reldrop.utils.tensors import channel_axis, positions

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
-from reldrop.shares import ALL, Part, Share
+from reldrop.distributed.sharding import ALL, Part, Share
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from reldrop.shares import Part
+from reldrop.distributed.sharding import Part
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import device_generator
 from reldrop.utils.types import NonNegative, Positive, Two, checked

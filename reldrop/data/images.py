@@ -13,7 +13,7 @@ from reldrop.data.decode import PLAIN, Reading, StreamedImages
 from reldrop.data.framing import RandomResizedCrop
 from reldrop.data.transfer import on_device
 from reldrop.data.transforms import Crops, crop_and_flip, draw_crops
-from reldrop.shares import ALL, Share
+from reldrop.distributed.sharding import ALL, Share
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 from reldrop.utils.types import Positive, WholeNumber, checked

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reldrop.data.base import Batches, Data
 from reldrop.data.cloud_transforms import Perturbation
-from reldrop.shares import ALL, Part, Share
+from reldrop.distributed.sharding import ALL, Part, Share
 from reldrop.utils.point_ops import gather_points
 from reldrop.utils.seeding import device_generator, generator
 

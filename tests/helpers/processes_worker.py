@@ -14,9 +14,9 @@ from torch import nn
 
 from reldrop.backbones import point_network, resnet
 from reldrop.batch_norm import Together
+from reldrop.distributed.launch import disconnect
+from reldrop.distributed.sharding import Share
 from reldrop.loop import Loop
-from reldrop.processes import disconnect
-from reldrop.shares import Share
 from reldrop.train import train
 from tests.helpers.runs import config
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reldrop.processes import Launch, launched
+from reldrop.distributed.launch import Launch, launched
 from reldrop.utils.errors import ReldropError
 from tests.helpers.processes import ENVIRONMENT, RESNET, assert_close, trained
 from tests.helpers.processes_worker import train_until

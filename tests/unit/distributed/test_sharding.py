@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reldrop.augmentation import Fill, RandomErasing, RandomPointDropout, RelDropBlock, RelDropPixel, RelDropPoint
 from reldrop.data.cloud_transforms import Perturbation
-from reldrop.shares import ALL, Part, Share
+from reldrop.distributed.sharding import ALL, Part, Share
 from reldrop.utils.seeding import generator
 from tests.helpers.clouds import memory_data as memory_clouds
 from tests.helpers.imagenet import imagenet

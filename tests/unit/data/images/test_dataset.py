@@ -11,7 +11,7 @@ from reldrop import data
 from reldrop.data import ImageData, ImageSplit
 from reldrop.data.decode import decode
 from reldrop.data.framing import fit
-from reldrop.shares import Share
+from reldrop.distributed.sharding import Share
 from reldrop.utils.errors import ReldropError
 from tests.helpers.images import DIGITS, RGB, assert_same_batches, folder_data, make_folders, memory_data
 
