@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from reldrop.config import build
 from reldrop.data import Data
-from reldrop.data.regions import Regions, find_regions
+from reldrop.data.images.annotations import Regions, find_regions
 from reldrop.distributed.launch import one_device
 from reldrop.reporting.records import Record, numbers
 from reldrop.robustness import Robustness, summarise

@@ -20,7 +20,7 @@ from reldrop.attribution import Attribution, Recycled
 from reldrop.attribution.recycled import Memory
 from reldrop.batch_norm import Together, average_statistics
 from reldrop.data import Data
-from reldrop.data.images import Visit
+from reldrop.data.images.dataset import Visit
 from reldrop.distributed.sharding import Part, Share
 from reldrop.robustness import Robustness, areas
 from reldrop.runs import Follower, Run

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from reldrop.attribution import Attribution
 from reldrop.data import Data
-from reldrop.data.regions import Regions
+from reldrop.data.images.annotations import Regions
 from reldrop.distributed.sharding import ALL, Share
 from reldrop.metrics import occlusion
 from reldrop.metrics.accuracy import confidences, ranks, top_k
@@ -41,7 +41,7 @@ class Robustness:
         random_draws: random orders, over which the curve is averaged.
         blocks: shares of the area, or of the points, that one block hides.
         block_draws: random places of a block, over which the accuracy is averaged.
-        regions: where boxes or masks of the test images come from, see `reldrop.data.regions.find_regions`.
+        regions: where boxes or masks of the test images come from, see `reldrop.data.images.annotations.find_regions`.
         train_samples: clean training samples for the generalisation gap; None for all.
         seed: of the random orders and places.
 

@@ -11,11 +11,11 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from reldrop.data.decode import Reading, StreamedImages
-from reldrop.data.folders import Files
-from reldrop.data.framing import CentreCrop
-from reldrop.data.ilsvrc_labels import read_wnids
-from reldrop.data.images import ImageSplit
+from reldrop.data.images.crops import CentreCrop
+from reldrop.data.images.dataset import ImageSplit
+from reldrop.data.images.decoding import Reading, StreamedImages
+from reldrop.data.images.folders import Files
+from reldrop.data.images.imagenet_labels import read_wnids
 from reldrop.metrics import synsets
 from reldrop.metrics.preprocessing import Preprocessing, of_timm, standard
 from reldrop.metrics.zero_shot import Predict

@@ -21,8 +21,8 @@ from reldrop.augmentation import (
     RelDropPoint,
 )
 from reldrop.backbones import point_network, resnet, vit
-from reldrop.data.images import ImageData, ImageSplit, Visit
-from reldrop.data.transforms import draw_crops
+from reldrop.data.images.batch_crops import draw_crops
+from reldrop.data.images.dataset import ImageData, ImageSplit, Visit
 
 PADDING = 4  # of random crops
 STATISTICS = (0.5,) * 3, (0.25,) * 3  # mean and std of each channel

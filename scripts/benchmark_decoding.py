@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from reldrop.attribution import GradientLRP
 from reldrop.augmentation import NoAugmentation, RelDropBlock
 from reldrop.data import imagenet
-from reldrop.data.decode import decode
-from reldrop.data.framing import RandomResizedCrop
+from reldrop.data.images.crops import RandomResizedCrop
+from reldrop.data.images.decoding import decode
 
 ALONE, LOADER = "decoding alone", "loader"
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from reldrop.augmentation import NoAugmentation, RandomErasing
-from reldrop.data.images import ImageData
+from reldrop.data.images.dataset import ImageData
 
 OURS, USUAL = "batches on the device", "DataLoader, image by image"
 TRAINING = "training, {}"

@@ -9,10 +9,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from reldrop.data import PointData
-from reldrop.data.cloud_files import read_cloud
-from reldrop.data.cloud_lists import CloudFile, Listing, from_lists, read_names
-from reldrop.data.cloud_sampling import sample_all
-from reldrop.data.lookup import candidates, first
+from reldrop.data.paths import candidates, first
+from reldrop.data.points.files import read_cloud
+from reldrop.data.points.listing import CloudFile, Listing, from_lists, read_names
+from reldrop.data.points.preprocessing import sample_all
 from reldrop.utils.errors import ReldropError
 
 DATASETS = ("psb19", "modelnet40")

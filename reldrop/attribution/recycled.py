@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from reldrop.attribution.gradient import GradientLRP
 from reldrop.attribution.stems import spread_over_field
-from reldrop.data.images import ImageData, Visit
-from reldrop.data.transforms import crop_and_flip, crop_back
+from reldrop.data.images.batch_crops import crop_and_flip, crop_back
+from reldrop.data.images.dataset import ImageData, Visit
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import device_generator
 

@@ -4,14 +4,14 @@ Training and evaluation read batches from them, see `Data`.
 """
 
 from reldrop.data.base import Data
-from reldrop.data.cloud_sources import modelnet, point_folder, shapenet
-from reldrop.data.cloud_transforms import Perturbation
-from reldrop.data.ilsvrc import imagenet
-from reldrop.data.images import ImageData, ImageSplit
-from reldrop.data.points import PointData, PointSplit
-from reldrop.data.regions import Regions, find_regions
-from reldrop.data.shapes import shapes
-from reldrop.data.sources import cifar, digits, image_folder, tiny_imagenet
+from reldrop.data.images.annotations import Regions, find_regions
+from reldrop.data.images.dataset import ImageData, ImageSplit
+from reldrop.data.images.datasets import cifar, digits, image_folder, tiny_imagenet
+from reldrop.data.images.imagenet import imagenet
+from reldrop.data.points.dataset import PointData, PointSplit
+from reldrop.data.points.datasets import modelnet, point_folder, shapenet
+from reldrop.data.points.synthetic import shapes
+from reldrop.data.points.transforms import Perturbation
 
 __all__ = [
     "Data",

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from reldrop.data.folders import Files, class_files, class_names, flat_images
-from reldrop.data.ilsvrc_labels import val_wnids
-from reldrop.data.selection import evenly
+from reldrop.data.images.folders import Files, class_files, class_names, flat_images
+from reldrop.data.images.imagenet_labels import val_wnids
+from reldrop.data.splits import evenly
 from reldrop.metrics.imagenet_classes import SETS, class_wnids, synsets
 from reldrop.utils.errors import ReldropError
 
@@ -28,7 +28,7 @@ def find_val(folders: Sequence[Path], label_places: Sequence[Path]) -> Files | N
 
     Args:
         folders: with folders of classes, WNID/**, or all images in one, in the official order of their names.
-        label_places: folders in which the labels of the latter are looked for, see `reldrop.data.ilsvrc_labels`; the
+        label_places: folders in which the labels of the latter are looked for, see `reldrop.data.images.imagenet_labels`; the
             one above `folders` is looked through first.
 
     Raises:

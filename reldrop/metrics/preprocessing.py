@@ -9,7 +9,7 @@ from PIL import Image
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from reldrop.data.framing import FILTERS, CentreCrop, Frame
+from reldrop.data.images.crops import FILTERS, CentreCrop, Frame
 from reldrop.utils.errors import ReldropError
 
 RESIZE, SIZE = 256, 224  # pixels: what ImageNet-A, -O and -R were published with

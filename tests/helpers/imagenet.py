@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from reldrop import data
-from reldrop.data import ImageData, framing
+from reldrop.data import ImageData
+from reldrop.data.images import crops as framing
 
 WNIDS = ("n01440764", "n01443537", "n02119789")
 

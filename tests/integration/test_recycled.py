@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from reldrop.attribution.recycled import Memory
-from reldrop.data.images import Visit
+from reldrop.data.images.dataset import Visit
 from reldrop.loop import Loop
 from reldrop.runs import run_folder
 from reldrop.train import train

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from reldrop.attribution import GradientLRP, Recycled
 from reldrop.attribution.recycled import Memory
-from reldrop.data.images import ImageData, ImageSplit, Visit
-from reldrop.data.transforms import Crops, crop_and_flip, crop_back, draw_crops
+from reldrop.data.images.batch_crops import Crops, crop_and_flip, crop_back, draw_crops
+from reldrop.data.images.dataset import ImageData, ImageSplit, Visit
 
 
 def images(count: int = 12, size: int = 16, padding: int = 2) -> ImageData:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from reldrop.data.selection import evenly, hold_out
+from reldrop.data.splits import evenly, hold_out
 from reldrop.utils.errors import ReldropError
 from tests.helpers.images import folder_data, make_folders
 

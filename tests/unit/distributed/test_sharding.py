@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reldrop.augmentation import Fill, RandomErasing, RandomPointDropout, RelDropBlock, RelDropPixel, RelDropPoint
-from reldrop.data.cloud_transforms import Perturbation
+from reldrop.data.points.transforms import Perturbation
 from reldrop.distributed.sharding import ALL, Part, Share
 from reldrop.utils.seeding import generator
 from tests.helpers.clouds import memory_data as memory_clouds

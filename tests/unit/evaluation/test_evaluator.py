@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.attribution import InputGradient, Random
-from reldrop.data.images import ImageData, ImageSplit
-from reldrop.data.points import PointData, PointSplit
+from reldrop.data.images.dataset import ImageData, ImageSplit
+from reldrop.data.points.dataset import PointData, PointSplit
 from reldrop.robustness import Robustness, areas, summarise
 from reldrop.utils.errors import ReldropError
 

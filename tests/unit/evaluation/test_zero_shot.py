@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reldrop import metrics
-from reldrop.data.folders import Files
+from reldrop.data.images.folders import Files
 from tests.helpers.zero_shot import SUITE
 
 

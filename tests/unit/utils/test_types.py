@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reldrop import attribution, augmentation, data, metrics, schedules
 from reldrop.backbones import point_network, resnet, vit
 from reldrop.config import CONFIG_PATH, RunSettings, check_group, check_keys
-from reldrop.data.cloud_transforms import Perturbation
+from reldrop.data.points.transforms import Perturbation
 from reldrop.evaluate import evaluate
 from reldrop.launchers import Parallel, Slurm
 from reldrop.robustness import Robustness

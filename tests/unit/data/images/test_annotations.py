@@ -10,7 +10,7 @@ from PIL import Image
 
 from reldrop import data
 from reldrop.data import find_regions
-from reldrop.data.framing import CentreCrop
+from reldrop.data.images.crops import CentreCrop
 from reldrop.utils.errors import ReldropError
 from tests.helpers.regions import RGB, Box, folder_data, imagenet_data, make_data, masks, painted, table, write, xml
 

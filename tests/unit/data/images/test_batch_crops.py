@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from reldrop.data.transforms import crop_and_flip, draw_crops
+from reldrop.data.images.batch_crops import crop_and_flip, draw_crops
 
 
 @pytest.mark.parametrize(("shape", "padding"), [((9, 3, 8, 8), 2), ((5, 1, 6, 4), 1), ((7, 3, 8, 8), 0)])

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from reldrop.data import framing
-from reldrop.data.decode import decode
-from reldrop.data.transfer import on_device
+from reldrop.data.images import crops as framing
+from reldrop.data.images.decoding import decode
+from reldrop.data.prefetch import on_device
 from reldrop.utils.seeding import generator
 from tests.helpers.imagenet import CROP, assert_same, imagenet
 

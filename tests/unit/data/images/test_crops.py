@@ -11,8 +11,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as reference
 
-from reldrop.data import framing
-from reldrop.data.decode import decode
+from reldrop.data.images import crops as framing
+from reldrop.data.images.decoding import decode
 from reldrop.utils.seeding import generator
 from tests.helpers.imagenet import CROP, picture
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from reldrop.data import framing
-from reldrop.data.decode import decode
+from reldrop.data.images import crops as framing
+from reldrop.data.images.decoding import decode
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 from tests.helpers.imagenet import CROP, WNIDS, assert_same, greys, imagenet, plain, shade

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from reldrop import data
 from reldrop.data import ImageData, ImageSplit
-from reldrop.data.decode import decode
-from reldrop.data.framing import fit
+from reldrop.data.images.crops import fit
+from reldrop.data.images.decoding import decode
 from reldrop.distributed.sharding import Share
 from reldrop.utils.errors import ReldropError
 from tests.helpers.images import DIGITS, RGB, assert_same_batches, folder_data, make_folders, memory_data

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reldrop.data.decode import decode
+from reldrop.data.images.decoding import decode
 from reldrop.utils.errors import ReldropError
 from tests.helpers.images import folder_data, make_folders, picture
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from reldrop.data import cloud_cache, cloud_sampling
+from reldrop.data.points import cache as cloud_cache
+from reldrop.data.points import preprocessing as cloud_sampling
 from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import cloud, modelnet, write_text
 

@@ -9,8 +9,8 @@ import torch
 
 from reldrop import data
 from reldrop.data import PointData
-from reldrop.data.cloud_files import h5_labels, read_h5
-from reldrop.data.cloud_sampling import sample
+from reldrop.data.points.files import h5_labels, read_h5
+from reldrop.data.points.preprocessing import sample
 from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import CUBE, cloud, edit, modelnet
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reldrop.data.cloud_files import SURFACE_POINTS, read_cloud
+from reldrop.data.points.files import SURFACE_POINTS, read_cloud
 from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import CUBE, FACES, XYZ, cloud, modelnet, write_ply, write_text
 

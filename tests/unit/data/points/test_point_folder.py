@@ -9,7 +9,7 @@ import torch
 
 from reldrop import data
 from reldrop.data import PointData
-from reldrop.data.cloud_sampling import sample
+from reldrop.data.points.preprocessing import sample
 from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import CUBE, FACES, XYZ, cloud, edit, write_ply, write_text
 

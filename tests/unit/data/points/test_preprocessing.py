@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from reldrop.data import cloud_sampling
-from reldrop.data.cloud_sampling import in_unit_ball, sample
+from reldrop.data.points import preprocessing as cloud_sampling
+from reldrop.data.points.preprocessing import in_unit_ball, sample
 from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import cloud, modelnet, write_text
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reldrop import data
-from reldrop.data.shapes import BODIES
+from reldrop.data.points.synthetic import BODIES
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reldrop.data import Perturbation
-from reldrop.data.cloud_transforms import draw_rotations, jitter, rotate, scale_and_shift
+from reldrop.data.points.transforms import draw_rotations, jitter, rotate, scale_and_shift
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 from tests.helpers.clouds import memory_data, modelnet

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import torch
 
-from reldrop.data.decode import Reading
-from reldrop.data.folders import Files, class_names, flat_images, image_files, read_files
-from reldrop.data.framing import CentreCrop, RandomResizedCrop
-from reldrop.data.ilsvrc_labels import read_wnids, val_wnids
-from reldrop.data.images import ImageData
-from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
+from reldrop.data.images.crops import CentreCrop, RandomResizedCrop
+from reldrop.data.images.dataset import ImageData
+from reldrop.data.images.decoding import Reading
+from reldrop.data.images.folders import Files, class_names, flat_images, image_files, read_files
+from reldrop.data.images.imagenet_labels import read_wnids, val_wnids
+from reldrop.data.paths import WHERE_ELSE, candidates, described, first, listed
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import (
     Count,
@@ -53,7 +53,7 @@ def imagenet(
     """Read ImageNet from `train`/WNID/** and `val`/WNID/** or `val`/*.JPEG; the val images are the test split.
 
     Training sees random crops, resized, and evaluation the centre. The parameters not explained here are those of
-    `reldrop.data.sources`.
+    `reldrop.data.images.datasets`.
 
     Args:
         folders: where to look, relative to `root`, in this order.
@@ -66,7 +66,7 @@ def imagenet(
             their positions in alphabetical order.
         train_split: folder of the training images, train or val. val trains on the test images, where there are no
             others to try things out on.
-        val_labels: the labels of a flat val folder, see `reldrop.data.ilsvrc_labels`; None for a known name.
+        val_labels: the labels of a flat val folder, see `reldrop.data.images.imagenet_labels`; None for a known name.
         synset_ids: the file that says which WNID an ILSVRC id is; None for a known name.
         corrupt: "error" stops at a file that cannot be decoded, "skip" does without it, see `Reading`.
         memory_limit_gb: above this size, in 1e9 bytes, test and validation images, and centre crops to train on, are

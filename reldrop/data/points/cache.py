@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from reldrop.data.cloud_lists import SPLITS, CloudFile, Listing
-from reldrop.data.cloud_sampling import sample_all
-from reldrop.data.points import Points
+from reldrop.data.points.dataset import Points
+from reldrop.data.points.listing import SPLITS, CloudFile, Listing
+from reldrop.data.points.preprocessing import sample_all
 from reldrop.runs import atomic_write
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import WholeNumber, checked

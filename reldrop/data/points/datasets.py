@@ -20,8 +20,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from reldrop.data.cloud_cache import Preparation, prepared
-from reldrop.data.cloud_lists import (
+from reldrop.data.images.folders import class_names
+from reldrop.data.paths import WHERE_ELSE, candidates, described, first, listed
+from reldrop.data.points.cache import Preparation, prepared
+from reldrop.data.points.dataset import PointData, Points, PointSplit
+from reldrop.data.points.listing import (
     Listing,
     from_folders,
     from_h5,
@@ -30,11 +33,8 @@ from reldrop.data.cloud_lists import (
     from_split_folders,
     read_names,
 )
-from reldrop.data.cloud_transforms import Axis, Perturbation, Range
-from reldrop.data.folders import class_names
-from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
-from reldrop.data.points import PointData, Points, PointSplit
-from reldrop.data.selection import evenly, split_training
+from reldrop.data.points.transforms import Axis, Perturbation, Range
+from reldrop.data.splits import evenly, split_training
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, FractionBelowOne, NonNegative, OpenFraction, WholeNumber, checked
 

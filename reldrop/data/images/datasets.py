@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reldrop.data.folders import Files, class_files, class_names, read_files
-from reldrop.data.images import ImageData, ImageSplit
-from reldrop.data.lookup import WHERE_ELSE, candidates, described, first, listed
-from reldrop.data.selection import evenly, hold_out, split_training
+from reldrop.data.images.dataset import ImageData, ImageSplit
+from reldrop.data.images.folders import Files, class_files, class_names, read_files
+from reldrop.data.paths import WHERE_ELSE, candidates, described, first, listed
+from reldrop.data.splits import evenly, hold_out, split_training
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, FractionBelowOne, NonNegative, Positive, WholeNumber, checked
 

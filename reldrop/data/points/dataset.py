@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from reldrop.data.base import Batches, Data
-from reldrop.data.cloud_transforms import Perturbation
+from reldrop.data.points.transforms import Perturbation
 from reldrop.distributed.sharding import ALL, Part, Share
 from reldrop.utils.point_ops import gather_points
 from reldrop.utils.seeding import device_generator, generator

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reldrop.data.decode import PLAIN, Reading, StreamedImages, decode_all
-from reldrop.data.images import ImageData, ImageSplit
-from reldrop.data.selection import evenly, split_training
+from reldrop.data.images.dataset import ImageData, ImageSplit
+from reldrop.data.images.decoding import PLAIN, Reading, StreamedImages, decode_all
+from reldrop.data.splits import evenly, split_training
 from reldrop.utils.errors import ReldropError
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))

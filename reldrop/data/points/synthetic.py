@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from reldrop.data.cloud_transforms import Axis, Perturbation, Range, draw_rotations, rotate
-from reldrop.data.points import PointData, Points, PointSplit
-from reldrop.data.selection import evenly, split_training
+from reldrop.data.points.dataset import PointData, Points, PointSplit
+from reldrop.data.points.transforms import Axis, Perturbation, Range, draw_rotations, rotate
+from reldrop.data.splits import evenly, split_training
 from reldrop.utils.seeding import generator
 from reldrop.utils.types import Count, FractionBelowOne, NonNegative, checked
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reldrop.data.cloud_files import SUFFIXES, h5_labels
-from reldrop.data.folders import class_names
-from reldrop.data.selection import hold_out
+from reldrop.data.images.folders import class_names
+from reldrop.data.points.files import SUFFIXES, h5_labels
+from reldrop.data.splits import hold_out
 from reldrop.utils.errors import ReldropError
 
 logger = logging.getLogger("reldrop")

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reldrop.data.framing import Frame
-from reldrop.data.images import ImageData
-from reldrop.data.lookup import candidates
-from reldrop.data.region_files import Boxes, Key, Mask, Size, image_key, read_table, read_xml
+from reldrop.data.images.annotation_files import Boxes, Key, Mask, Size, image_key, read_table, read_xml
+from reldrop.data.images.crops import Frame
+from reldrop.data.images.dataset import ImageData
+from reldrop.data.paths import candidates
 from reldrop.utils.errors import ReldropError
 
 logger = logging.getLogger("reldrop")
@@ -75,7 +75,7 @@ def find_regions(source: str | None, root: str, data: ImageData) -> Regions | No
     too, as many as it takes to tell all apart. Regions of other images are passed over.
 
     Args:
-        source: a table of boxes, a folder of XML files or one of masks, see `reldrop.data.region_files`, absolute or
+        source: a table of boxes, a folder of XML files or one of masks, see `reldrop.data.images.annotation_files`, absolute or
             relative to `root`; "auto" for what is known to lie beside the images; None for none.
         root: folder that the data sets lie in.
         data: whose images.

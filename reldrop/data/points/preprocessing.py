@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from reldrop.data.cloud_files import read_cloud, read_h5
-from reldrop.data.cloud_lists import CloudFile
+from reldrop.data.points.files import read_cloud, read_h5
+from reldrop.data.points.listing import CloudFile
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.point_ops import farthest_points
 from reldrop.utils.seeding import generator

@@ -21,8 +21,8 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from reldrop.data.folders import SUFFIXES
-from reldrop.data.framing import Box
+from reldrop.data.images.crops import Box
+from reldrop.data.images.folders import SUFFIXES
 from reldrop.utils.errors import ReldropError
 
 Key = tuple[str, ...]  # parts of the path of an image, without suffix

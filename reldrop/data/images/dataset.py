@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from reldrop.data.base import Batches, Data
-from reldrop.data.decode import PLAIN, Reading, StreamedImages
-from reldrop.data.framing import RandomResizedCrop
-from reldrop.data.transfer import on_device
-from reldrop.data.transforms import Crops, crop_and_flip, draw_crops
+from reldrop.data.images.batch_crops import Crops, crop_and_flip, draw_crops
+from reldrop.data.images.crops import RandomResizedCrop
+from reldrop.data.images.decoding import PLAIN, Reading, StreamedImages
+from reldrop.data.prefetch import on_device
 from reldrop.distributed.sharding import ALL, Share
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator

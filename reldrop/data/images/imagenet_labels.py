@@ -10,7 +10,7 @@ They are read from one of these, told apart by what is in them:
 from collections.abc import Sequence
 from pathlib import Path
 
-from reldrop.data.lookup import first
+from reldrop.data.paths import first
 from reldrop.utils.errors import ReldropError
 
 DEVKIT = "ILSVRC2012_devkit_t12/data/"

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from reldrop.data.framing import Frame, RandomResizedCrop, fit
+from reldrop.data.images.crops import Frame, RandomResizedCrop, fit
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 from reldrop.utils.signals import ignore_signals

@@ -1,0 +1,1 @@
+"""Point cloud data sets: files, sampling, cache, transforms."""
