@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from reldrop.attribution import Attribution, Recycled
 from reldrop.attribution.recycled import Memory
-from reldrop.batch_norm import Together, average_statistics
+from reldrop.backbones.sync_batch_norm import Together, average_statistics
 from reldrop.data import Data
 from reldrop.data.images.dataset import Visit
 from reldrop.distributed.sharding import Part, Share

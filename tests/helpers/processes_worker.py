@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from reldrop.backbones import point_network, resnet
-from reldrop.batch_norm import Together
+from reldrop.backbones.sync_batch_norm import Together
 from reldrop.distributed.launch import disconnect
 from reldrop.distributed.sharding import Share
 from reldrop.loop import Loop
