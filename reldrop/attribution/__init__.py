@@ -11,10 +11,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from reldrop.attribution.controls import Centre, InputGradient, Random
+from reldrop.attribution.baselines import Centre, InputGradient, Random
 from reldrop.attribution.gradient import GradientLRP
 from reldrop.attribution.recycled import Recycled
-from reldrop.attribution.zennit_lrp import Official, ZennitLRP
+from reldrop.attribution.zennit import Official, ZennitLRP
 
 __all__ = [
     "Attribution",
