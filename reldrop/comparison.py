@@ -13,7 +13,7 @@ from reldrop.evaluation_figures import dot_figure, figures_of, save
 from reldrop.evaluations import Evaluation
 from reldrop.reporting import cells, layouts
 from reldrop.reporting.records import Record, read_config
-from reldrop.runs import write_json_atomic, write_text_atomic, writing
+from reldrop.runs.run import write_json_atomic, write_text_atomic, writing
 from reldrop.statistics import Comparison, compare, summarise
 from reldrop.utils.columns import aligned
 from reldrop.utils.errors import ReldropError

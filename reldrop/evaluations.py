@@ -21,9 +21,9 @@ from reldrop.data.images.annotations import Regions, find_regions
 from reldrop.distributed.launch import one_device
 from reldrop.reporting.records import Record, numbers
 from reldrop.robustness import Robustness, summarise
-from reldrop.runs import atomic_write, write_json_atomic, writing
-from reldrop.tracking import mirror
-from reldrop.trained import Checkpoint, read_checkpoint
+from reldrop.runs.reader import Checkpoint, read_checkpoint
+from reldrop.runs.run import atomic_write, write_json_atomic, writing
+from reldrop.runs.tracking import mirror
 from reldrop.utils.errors import ReldropError
 
 logger = logging.getLogger("reldrop")

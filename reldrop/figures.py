@@ -18,7 +18,7 @@ from reldrop.attribution import Attribution
 from reldrop.cloud_figures import cloud_grid, label_row
 from reldrop.data import Data
 from reldrop.data.images.annotations import Regions
-from reldrop.trained import Checkpoint, kept, read_checkpoint
+from reldrop.runs.reader import Checkpoint, kept, read_checkpoint
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 

@@ -23,7 +23,7 @@ from reldrop.data import Data
 from reldrop.data.images.dataset import Visit
 from reldrop.distributed.sharding import Part, Share
 from reldrop.robustness import Robustness, areas
-from reldrop.runs import Follower, Run
+from reldrop.runs.run import Follower, Run
 from reldrop.totals import Stopwatch, Totals
 from reldrop.trainer import TrainerConfig
 from reldrop.utils.errors import ReldropError

@@ -19,7 +19,7 @@ from reldrop.data.images.imagenet_labels import read_wnids
 from reldrop.metrics import synsets
 from reldrop.metrics.preprocessing import Preprocessing, of_timm, standard
 from reldrop.metrics.zero_shot import Predict
-from reldrop.trained import read_checkpoint
+from reldrop.runs.reader import read_checkpoint
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.text import unknown
 

@@ -118,8 +118,8 @@ class Sweep:
     def launch(self, overrides: list[list[str]]) -> list[float]:
         """Train the runs of these overrides; return their test accuracies, nan where there is none."""
         from reldrop.distributed.launch import launched
-        from reldrop.plans import written_down
-        from reldrop.runs import read_summary
+        from reldrop.runs.queue import written_down
+        from reldrop.runs.run import read_summary
 
         with _in_a_sentence(self._launcher.interrupted):
             jobs = [self._job(each) for each in overrides]
@@ -138,7 +138,7 @@ class Sweep:
 
     def _job(self, overrides: list[str]) -> Job:
         """Compose the configuration of a run, and check it: nothing begins with a mistake in one of them."""
-        from reldrop.runs import run_folder
+        from reldrop.runs.run import run_folder
         from reldrop.train import check
 
         composed = self._loader.load_sweep_config(self._config, overrides)
@@ -181,7 +181,7 @@ def _in_a_sentence(interrupted: str = "") -> Iterator[None]:
 def _cleared(job: Job) -> Job:
     """Start the run over now if its configuration says so: a job that is put back into a queue must go on instead."""
     from reldrop.distributed.launch import launched
-    from reldrop.runs import Run
+    from reldrop.runs.run import Run
 
     if not job.cfg["force"]:
         return job
@@ -191,7 +191,7 @@ def _cleared(job: Job) -> Job:
 
 
 def _outcome(folder: Path, state: str, word: str | None) -> Outcome:
-    from reldrop.runs import read_summary
+    from reldrop.runs.run import read_summary
 
     label, summary = os.sep.join(folder.parts[-3:]), read_summary(folder)
     if summary is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from reldrop.reporting.records import Record, as_text
 from reldrop.reporting.scores import Score
-from reldrop.runs import run_hash
+from reldrop.runs.run import run_hash
 from reldrop.statistics import Comparison, Summary, compare, summarise
 from reldrop.utils.errors import ReldropError
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from reldrop.runs import identity, run_hash
+from reldrop.runs.run import identity, run_hash
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.text import unknown
 
@@ -29,7 +29,7 @@ class Record:
     Attributes:
         run: its folder, or its address at W&B.
         seed: its seed.
-        settings: its identity without the seed, dotted key -> value; see `reldrop.runs.identity`.
+        settings: its identity without the seed, dotted key -> value; see `reldrop.runs.run.identity`.
         figures: what it reached, dotted key -> number; accuracies and other shares in [0, 1].
         conditions: what the figures were measured on and how, e.g. summary.source or zero_shot.limit.
         starts: of each start, time, commit, dirty flag and command or overrides, as far as they are known.

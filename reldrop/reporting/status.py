@@ -7,9 +7,9 @@ from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
-from reldrop.plans import planned
 from reldrop.reporting.records import read_config, run_folders
-from reldrop.runs import is_held
+from reldrop.runs.queue import planned
+from reldrop.runs.run import is_held
 from reldrop.utils.columns import aligned
 from reldrop.utils.errors import ReldropError, first_line
 

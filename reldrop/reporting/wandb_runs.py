@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from reldrop.reporting.records import Record
-from reldrop.runs import outcome
+from reldrop.runs.run import outcome
 from reldrop.utils.errors import ReldropError, first_line
 
 

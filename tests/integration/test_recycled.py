@@ -9,7 +9,7 @@ from torch import Tensor
 from reldrop.attribution.recycled import Memory
 from reldrop.data.images.dataset import Visit
 from reldrop.loop import Loop
-from reldrop.runs import run_folder
+from reldrop.runs.run import run_folder
 from reldrop.train import train
 from tests.helpers.runs import QUICK, assert_same_run, config, fails
 

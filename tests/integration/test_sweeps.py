@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from reldrop import launchers
-from reldrop.plans import PLANS
 from reldrop.reporting.status import status_table
-from reldrop.runs import run_folder
+from reldrop.runs.queue import PLANS
+from reldrop.runs.run import run_folder
 from reldrop.utils.errors import ReldropError
 from tests.helpers.runs import QUICK, config
 from tests.helpers.sweeps import GRID, folders

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reldrop.runs import run_folder
+from reldrop.runs.run import run_folder
 from reldrop.train import train
 from reldrop.utils.errors import ReldropError
 from tests.helpers.runs import POINTS, QUICK, config, fails, write_images
@@ -105,7 +105,7 @@ def test_damaged_checkpoint(tmp_path: Path) -> None:
 
 
 def test_two_processes_on_one_run(tmp_path: Path) -> None:
-    from reldrop.runs import Run
+    from reldrop.runs.run import Run
 
     cfg = config(tmp_path, *QUICK)
     with Run(cfg), pytest.raises(ReldropError, match="in use"):

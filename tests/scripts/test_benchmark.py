@@ -12,7 +12,7 @@ from PIL import Image
 
 from reldrop.attribution import GradientLRP
 from reldrop.backbones import point_network, resnet
-from reldrop.runs import run_folder
+from reldrop.runs.run import run_folder
 from reldrop.train import train
 from tests.helpers.networks import randomise
 from tests.helpers.paths import ROOT

@@ -7,7 +7,7 @@ import threading
 from omegaconf import OmegaConf
 
 from reldrop.reporting.status import status_of
-from reldrop.runs import Run, is_held, run_folder
+from reldrop.runs.run import Run, is_held, run_folder
 from tests.helpers.tables import run
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reldrop.runs import Run
+from reldrop.runs.run import Run
 from tests.helpers.run_folders import make_config
 
 

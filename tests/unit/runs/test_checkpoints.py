@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from reldrop.runs import Run
+from reldrop.runs.run import Run
 from reldrop.utils.errors import ReldropError
 
 # Checkpoints

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from reldrop.runs import Run, identity, run_folder, run_hash
+from reldrop.runs.run import Run, identity, run_folder, run_hash
 from reldrop.utils.errors import ReldropError
 from tests.helpers.run_folders import make_config
 

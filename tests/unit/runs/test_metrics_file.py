@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reldrop.runs import Run
+from reldrop.runs.run import Run
 from reldrop.utils.errors import ReldropError
 
 # Metrics log

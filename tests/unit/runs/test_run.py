@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from reldrop.runs import Run
+from reldrop.runs.run import Run
 from reldrop.utils.errors import ReldropError
 from tests.helpers.paths import ROOT
 from tests.helpers.run_folders import make_config
@@ -30,9 +30,7 @@ def test_first_start_and_resume_write_down_configuration_and_environment(cfg):
 
 def test_folder_is_refused_to_a_second_process(cfg, run):
     OmegaConf.save(cfg, run.folder / "test.yaml")
-    script = (
-        "import sys; from omegaconf import OmegaConf; from reldrop.runs import Run; Run(OmegaConf.load(sys.argv[1]))"
-    )
+    script = "import sys; from omegaconf import OmegaConf; from reldrop.runs.run import Run; Run(OmegaConf.load(sys.argv[1]))"
     command = [sys.executable, "-c", script, str(run.folder / "test.yaml")]
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert second.returncode == 1
@@ -79,7 +77,7 @@ def test_unwritable_results(cfg, monkeypatch):
 
 def test_failed_opening_releases_the_lock(cfg, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("reldrop.runs._environment", lambda: 1 / 0)
+        patch.setattr("reldrop.runs.run._environment", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             Run(cfg)
     Run(cfg).close()

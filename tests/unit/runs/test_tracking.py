@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from reldrop.runs import Run
-from reldrop.tracking import mirror, start_tracking
+from reldrop.runs.run import Run
+from reldrop.runs.tracking import mirror, start_tracking
 from reldrop.utils.errors import ReldropError
 from tests.helpers.paths import ROOT
 

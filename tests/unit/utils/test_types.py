@@ -19,9 +19,9 @@ from reldrop.data.points.transforms import Perturbation
 from reldrop.evaluate import evaluate
 from reldrop.launchers import Parallel, Slurm
 from reldrop.robustness import Robustness
-from reldrop.runs import run_folder
+from reldrop.runs.run import run_folder
+from reldrop.runs.tracking import TrackingConfig
 from reldrop.sweep import report
-from reldrop.tracking import TrackingConfig
 from reldrop.train import command, train
 from reldrop.trainer import TrainerConfig
 from reldrop.utils.errors import ReldropError

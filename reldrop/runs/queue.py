@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from reldrop.runs import write_json_atomic, writing
+from reldrop.runs.run import write_json_atomic, writing
 from reldrop.utils.errors import ReldropError
 
 PLANS = Path("hydra", "sweeps")  # in a results folder
