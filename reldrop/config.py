@@ -21,7 +21,7 @@ CONFIG_PATH = str(_package / "conf" if (_package / "conf").is_dir() else _packag
 
 GROUPS = ("dataset", "backbone", "augmentation", "attribution", "optimizer", "scheduler", "launcher")
 TARGETS = {  # of groups without `_target_`
-    "trainer": "reldrop.trainer.TrainerConfig",
+    "trainer": "reldrop.training.config.TrainerConfig",
     "tracking": "reldrop.runs.tracking.TrackingConfig",
     "scale": "reldrop.config.Scale",
 }

@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from reldrop.config import CONFIG_PATH, build, check_inputs, check_keys, check_scale, suggest
 from reldrop.data import Data
 from reldrop.distributed.launch import are_several, disconnect, launched, reports, start_fabric
-from reldrop.loop import Loop
 from reldrop.runs.run import Follower, Run, outcome
 from reldrop.runs.tracking import Tracker, start_tracking
 from reldrop.sweep import report
-from reldrop.trainer import TrainerConfig
+from reldrop.training.config import TrainerConfig
+from reldrop.training.trainer import Loop
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import derive_seed
 

@@ -37,7 +37,7 @@ def train_step(
     inputs: Tensor,
     targets: Tensor,
 ) -> None:
-    """The step of reldrop.loop without its bookkeeping."""
+    """The step of reldrop.training.trainer without its bookkeeping."""
     model.train()
     loss = F.cross_entropy(model(augmentation(inputs, targets, relevance)), targets)
     penalty = getattr(model, "penalty", None)  # of PointNet

@@ -16,8 +16,8 @@ from reldrop.backbones import point_network, resnet
 from reldrop.backbones.sync_batch_norm import Together
 from reldrop.distributed.launch import disconnect
 from reldrop.distributed.sharding import Share
-from reldrop.loop import Loop
 from reldrop.train import train
+from reldrop.training.trainer import Loop
 from tests.helpers.runs import config
 
 update = Loop._update

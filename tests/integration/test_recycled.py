@@ -8,9 +8,9 @@ from torch import Tensor
 
 from reldrop.attribution.recycled import Memory
 from reldrop.data.images.dataset import Visit
-from reldrop.loop import Loop
 from reldrop.runs.run import run_folder
 from reldrop.train import train
+from reldrop.training.trainer import Loop
 from tests.helpers.runs import QUICK, assert_same_run, config, fails
 
 RUN = [*QUICK, "attribution=recycled", "augmentation=reldrop_block", "augmentation.probability=1.0"]

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
     ],
 )
 def test_resumes_exactly_after_an_error(tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from reldrop.loop import Loop
+    from reldrop.training.trainer import Loop
 
     whole = config(tmp_path / "whole", *options)
     train(whole)
@@ -54,7 +54,7 @@ def test_resumes_exactly_after_an_error(tmp_path: Path, options: list[str], monk
 
 def test_resumes_behind_the_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill between the checkpoint of the last step and the evaluation must not lead to a further step."""
-    from reldrop.loop import Loop
+    from reldrop.training.trainer import Loop
 
     options = [*QUICK, "trainer.max_steps=9", "trainer.checkpoint_every=3"]
     whole = config(tmp_path / "whole", *options)

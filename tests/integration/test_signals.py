@@ -76,7 +76,7 @@ def test_a_terminated_run_goes_on_where_it_was(tmp_path: Path, processes: int) -
 
 
 def test_a_signal_during_the_evaluation_keeps_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reldrop.loop import Loop
+    from reldrop.training.trainer import Loop
 
     whole, broken = config(tmp_path / "whole", *QUICK), config(tmp_path / "broken", *QUICK)
     train(whole)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from reldrop import schedules
+from reldrop.training import schedulers as schedules
 
 
 def rates(schedule: Callable[..., LRScheduler], steps: int, **options: Any) -> list[float]:

@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from reldrop import attribution, augmentation, data, metrics, schedules
+from reldrop import attribution, augmentation, data, metrics
 from reldrop.backbones import point_network, resnet, vit
 from reldrop.config import CONFIG_PATH, RunSettings, check_group, check_keys
 from reldrop.data.points.transforms import Perturbation
@@ -23,7 +23,8 @@ from reldrop.runs.run import run_folder
 from reldrop.runs.tracking import TrackingConfig
 from reldrop.sweep import report
 from reldrop.train import command, train
-from reldrop.trainer import TrainerConfig
+from reldrop.training import schedulers as schedules
+from reldrop.training.config import TrainerConfig
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, Fraction, check_settings, checked, schema
 

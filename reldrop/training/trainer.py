@@ -24,8 +24,8 @@ from reldrop.data.images.dataset import Visit
 from reldrop.distributed.sharding import Part, Share
 from reldrop.robustness import Robustness, areas
 from reldrop.runs.run import Follower, Run
-from reldrop.totals import Stopwatch, Totals
-from reldrop.trainer import TrainerConfig
+from reldrop.training.config import TrainerConfig
+from reldrop.training.meters import Stopwatch, Totals
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import derive_seed, generator
 from reldrop.utils.signals import SIGNALS, Interruptions

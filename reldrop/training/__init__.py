@@ -1,0 +1,1 @@
+"""Training: the step, the hooks around it, and what is measured along the way."""
