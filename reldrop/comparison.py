@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from reldrop.evaluation.evaluator import Evaluation
 from reldrop.evaluation_figures import dot_figure, figures_of, save
-from reldrop.evaluations import Evaluation
 from reldrop.reporting import cells, layouts
 from reldrop.reporting.records import Record, read_config
 from reldrop.runs.run import write_json_atomic, write_text_atomic, writing

@@ -70,7 +70,7 @@ def evaluate(cfg: DictConfig) -> Any:
         return _zero_shot(suite, settings)
     if settings.model is not None:
         raise ReldropError("model=NAME goes with suite=zero_shot; this suite takes runs, with their data: run=FOLDER")
-    from reldrop.evaluations import Evaluator
+    from reldrop.evaluation.evaluator import Evaluator
 
     paths = find_runs(settings.run)
     evaluator = Evaluator(suite, cfg, settings)

@@ -38,7 +38,7 @@ def flipping_arms(
 def batched_curve(
     model: nn.Module, attribution: GradientLRP, inputs: Tensor, targets: Tensor, steps: int, batch_size: int
 ) -> Tensor:
-    """Return the accuracy after 0 to `steps` steps, as `reldrop.robustness` measures it."""
+    """Return the accuracy after 0 to `steps` steps, as `reldrop.evaluation.robustness` measures it."""
     occluder = occlusion.Occluder("mean", "images", ((0.5,) * 3, (0.5,) * 3))
     counts = [0, *occlusion.step_counts(inputs[0, 0].numel(), steps)]
     items, curves = torch.arange(len(inputs), device=inputs.device), []

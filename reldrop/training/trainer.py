@@ -22,7 +22,7 @@ from reldrop.backbones.sync_batch_norm import Together, average_statistics
 from reldrop.data import Data
 from reldrop.data.images.dataset import Visit
 from reldrop.distributed.sharding import Part, Share
-from reldrop.robustness import Robustness, areas
+from reldrop.evaluation.robustness import Robustness, areas
 from reldrop.runs.run import Follower, Run
 from reldrop.training.config import TrainerConfig
 from reldrop.training.meters import Stopwatch, Totals

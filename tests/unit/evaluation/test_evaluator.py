@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from reldrop.attribution import InputGradient, Random
 from reldrop.data.images.dataset import ImageData, ImageSplit
 from reldrop.data.points.dataset import PointData, PointSplit
-from reldrop.robustness import Robustness, areas, summarise
+from reldrop.evaluation.robustness import Robustness, areas, summarise
 from reldrop.utils.errors import ReldropError
 
 SIDE, PATCH = 8, 2

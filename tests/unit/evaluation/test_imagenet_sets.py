@@ -6,7 +6,7 @@ import pytest
 import timm
 
 from reldrop import metrics
-from reldrop.metrics import image_sets
+from reldrop.evaluation import imagenet_sets as image_sets
 from reldrop.utils.errors import ReldropError
 from tests.helpers.zero_shot import SUITE, picture, write_images, write_sets
 

@@ -10,7 +10,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torchvision import transforms
 
-from reldrop.metrics import preprocessing
+from reldrop.evaluation import preprocessing
 from reldrop.utils.errors import ReldropError
 
 

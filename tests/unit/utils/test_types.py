@@ -17,8 +17,8 @@ from reldrop.backbones import point_network, resnet, vit
 from reldrop.config import CONFIG_PATH, RunSettings, check_group, check_keys
 from reldrop.data.points.transforms import Perturbation
 from reldrop.evaluate import evaluate
+from reldrop.evaluation.robustness import Robustness
 from reldrop.launchers import Parallel, Slurm
-from reldrop.robustness import Robustness
 from reldrop.runs.run import run_folder
 from reldrop.runs.tracking import TrackingConfig
 from reldrop.sweep import report

@@ -8,7 +8,7 @@ import torch
 from reldrop.data.images.folders import Files, class_files, class_names, flat_images
 from reldrop.data.images.imagenet_labels import val_wnids
 from reldrop.data.splits import evenly
-from reldrop.metrics.imagenet_classes import SETS, class_wnids, synsets
+from reldrop.evaluation.imagenet_classes import SETS, class_wnids, synsets
 from reldrop.utils.errors import ReldropError
 
 

@@ -19,8 +19,8 @@ from reldrop.config import build
 from reldrop.data import Data
 from reldrop.data.images.annotations import Regions, find_regions
 from reldrop.distributed.launch import one_device
+from reldrop.evaluation.robustness import Robustness, summarise
 from reldrop.reporting.records import Record, numbers
-from reldrop.robustness import Robustness, summarise
 from reldrop.runs.reader import Checkpoint, read_checkpoint
 from reldrop.runs.run import atomic_write, write_json_atomic, writing
 from reldrop.runs.tracking import mirror

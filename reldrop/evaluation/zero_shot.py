@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from reldrop.data.images.folders import Files
+from reldrop.evaluation.imagenet_classes import SETS, class_indices
+from reldrop.evaluation.imagenet_sets import find_set, find_val, some
 from reldrop.metrics.accuracy import confidences, ranks, restrict, top_k
 from reldrop.metrics.calibration import aurra, rms_calibration_error
 from reldrop.metrics.detection import anomaly_scores, detection
-from reldrop.metrics.image_sets import find_set, find_val, some
-from reldrop.metrics.imagenet_classes import SETS, class_indices
 from reldrop.utils.columns import aligned
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import checked
