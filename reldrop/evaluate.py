@@ -82,7 +82,7 @@ def evaluate(cfg: DictConfig) -> Any:
             evaluations.append(evaluator.evaluate(path))
         except UnreadableRun as error:  # of a sweep that is still going on
             logger.warning("left out: %s", error)
-    from reldrop.comparison import compare_runs  # matplotlib takes a while
+    from reldrop.reporting.comparison import compare_runs  # matplotlib takes a while
 
     compare_runs(evaluations, Path(settings.output or Path(settings.results_dir, suite.name)), settings.figures)
     return evaluations

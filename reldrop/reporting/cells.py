@@ -6,8 +6,8 @@ from typing import Any
 
 from reldrop.reporting.records import Record, as_text
 from reldrop.reporting.scores import Score
+from reldrop.reporting.statistics import Comparison, Summary, compare, summarise
 from reldrop.runs.run import run_hash
-from reldrop.statistics import Comparison, Summary, compare, summarise
 from reldrop.utils.errors import ReldropError
 
 # What each arm is compared with, the first that there is.

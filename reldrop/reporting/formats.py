@@ -8,7 +8,7 @@ from typing import NamedTuple
 from reldrop.reporting.cells import BASELINES, Cell
 from reldrop.reporting.layouts import Table
 from reldrop.reporting.scores import Score
-from reldrop.statistics import LEAST, Comparison
+from reldrop.reporting.statistics import LEAST, Comparison
 from reldrop.utils.columns import aligned
 
 LATEX = str.maketrans(

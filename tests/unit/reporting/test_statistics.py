@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reldrop.statistics import compare, summarise
+from reldrop.reporting.statistics import compare, summarise
 
 
 def seeds(*values):

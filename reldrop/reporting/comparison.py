@@ -13,8 +13,8 @@ from reldrop.evaluation.evaluator import Evaluation
 from reldrop.evaluation_figures import dot_figure, figures_of, save
 from reldrop.reporting import cells, layouts
 from reldrop.reporting.records import Record, read_config
+from reldrop.reporting.statistics import Comparison, compare, summarise
 from reldrop.runs.run import write_json_atomic, write_text_atomic, writing
-from reldrop.statistics import Comparison, compare, summarise
 from reldrop.utils.columns import aligned
 from reldrop.utils.errors import ReldropError
 
@@ -96,7 +96,7 @@ def table(arms: Mapping[str, Mapping[int, Evaluation]]) -> str:
     """Return a Markdown table: mean and deviation over seeds of each metric, and the differences to the baselines.
 
     A difference is the mean over common seeds, with its bootstrap interval; it is bold if interval and paired test
-    support it, see `reldrop.statistics.compare`.
+    support it, see `reldrop.reporting.statistics.compare`.
     """
     pairs = [(label, base) for label in arms for base in arms if base in BASELINES and label not in BASELINES]
     pairs += [(base, "none") for base in arms if base in BASELINES[1:] and "none" in arms]
