@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from reldrop.attribution import Attribution
-from reldrop.cloud_figures import cloud_grid, label_row
 from reldrop.data import Data
 from reldrop.data.images.annotations import Regions
+from reldrop.plotting.point_clouds import cloud_grid, label_row
 from reldrop.runs.reader import Checkpoint, kept, read_checkpoint
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator

@@ -168,8 +168,8 @@ class Evaluator:
     def _draw(
         self, evaluation: Evaluation, checkpoint: Checkpoint, data: Data, model: nn.Module, regions: Regions | None
     ) -> dict[str, Path]:
-        from reldrop.evaluation_figures import figures_of, save  # matplotlib takes a while
         from reldrop.figures import figure_of_checkpoint
+        from reldrop.plotting.curves import figures_of, save  # matplotlib takes a while
 
         arrays = {key: values.numpy() for key, values in evaluation.samples.items()}
         arms = {evaluation.figures["augmentation"]: [arrays]}

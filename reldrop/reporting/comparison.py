@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from reldrop.evaluation.evaluator import Evaluation
-from reldrop.evaluation_figures import dot_figure, figures_of, save
+from reldrop.plotting.curves import dot_figure, figures_of, save
 from reldrop.reporting import cells, layouts
 from reldrop.reporting.records import Record, read_config
 from reldrop.reporting.statistics import Comparison, compare, summarise

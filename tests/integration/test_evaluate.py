@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reldrop.backbones import resnet
 from reldrop.evaluate import evaluate
-from reldrop.evaluation_figures import histogram_figure, line_figure
+from reldrop.plotting.curves import histogram_figure, line_figure
 from reldrop.reporting.comparison import group
 from reldrop.train import CONFIG_PATH, train
 from reldrop.utils.errors import ReldropError
