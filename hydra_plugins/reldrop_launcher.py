@@ -1,4 +1,4 @@
-"""Where Hydra looks for launchers: the way from its sweeps to `reldrop.sweep`. Hydra imports this at every start."""
+"""Where Hydra looks for launchers: the way from its sweeps to `reldrop.sweeps.sweep`. Hydra imports this at every start."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 
 
 class ReldropLauncher(Launcher):
-    """Hands the runs of a sweep to `reldrop.sweep.Sweep`."""
+    """Hands the runs of a sweep to `reldrop.sweeps.sweep.Sweep`."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from reldrop.sweep import Sweep
+        from reldrop.sweeps.sweep import Sweep
 
         self.sweep = Sweep(hydra_context.config_loader, config)
 

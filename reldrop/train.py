@@ -19,7 +19,7 @@ from reldrop.data import Data
 from reldrop.distributed.launch import are_several, disconnect, launched, reports, start_fabric
 from reldrop.runs.run import Follower, Run, outcome
 from reldrop.runs.tracking import Tracker, start_tracking
-from reldrop.sweep import report
+from reldrop.sweeps.sweep import report
 from reldrop.training.config import TrainerConfig
 from reldrop.training.trainer import Loop
 from reldrop.utils.errors import ReldropError

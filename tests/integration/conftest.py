@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from reldrop.sweep import outcomes
+from reldrop.sweeps.sweep import outcomes
 from reldrop.train import command
 from tests.helpers.paths import TESTS
 from tests.helpers.processes import BROKEN, CLOUDS, EQUAL, RESNET, STILL, launch

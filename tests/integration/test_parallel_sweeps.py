@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from reldrop import launchers
-from reldrop.launchers import Parallel
 from reldrop.runs.run import run_folder
+from reldrop.sweeps import launchers
+from reldrop.sweeps.launchers import Parallel
 from tests.helpers.runs import QUICK, assert_same_run, config
 from tests.helpers.sweep_pieces import Teller
 from tests.helpers.sweeps import ENVIRONMENT, STEPS, said, start, until

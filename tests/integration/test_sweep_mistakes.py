@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reldrop.launchers import Slurm
+from reldrop.sweeps.launchers import Slurm
 from reldrop.utils.errors import ReldropError
 
 

@@ -18,10 +18,10 @@ from reldrop.config import CONFIG_PATH, RunSettings, check_group, check_keys
 from reldrop.data.points.transforms import Perturbation
 from reldrop.evaluate import evaluate
 from reldrop.evaluation.robustness import Robustness
-from reldrop.launchers import Parallel, Slurm
 from reldrop.runs.run import run_folder
 from reldrop.runs.tracking import TrackingConfig
-from reldrop.sweep import report
+from reldrop.sweeps.launchers import Parallel, Slurm
+from reldrop.sweeps.sweep import report
 from reldrop.train import command, train
 from reldrop.training import schedulers as schedules
 from reldrop.training.config import TrainerConfig

@@ -104,7 +104,7 @@ class Sweep:
     def __init__(self, loader: "ConfigLoader", config: DictConfig) -> None:
         from reldrop.config import build, check_group
         from reldrop.distributed.launch import launched
-        from reldrop.launchers import Local
+        from reldrop.sweeps.launchers import Local
 
         self._loader, self._config = loader, config
         with _in_a_sentence():

@@ -24,7 +24,7 @@ from reldrop.utils.signals import Interruptions
 from reldrop.utils.types import Count, Positive, Text, WholeNumber, checked
 
 if TYPE_CHECKING:
-    from reldrop.sweep import Job
+    from reldrop.sweeps.sweep import Job
 
 POLL_SECONDS = 0.2  # between looks at processes of this machine
 QUEUE_SECONDS = (2.0, 30.0)  # between looks at the queue of SLURM, at first and later

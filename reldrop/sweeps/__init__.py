@@ -1,0 +1,1 @@
+"""Sweeps: many runs, here, side by side, or as jobs of SLURM."""
