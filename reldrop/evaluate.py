@@ -105,7 +105,7 @@ def _zero_shot(suite: Any, settings: Settings) -> dict[str, Any]:
     file = file if settings.output is None else Path(settings.output).expanduser()
     fabric = one_device(settings.accelerator, settings.precision)
     logger.info("%s: %s", subject.name, subject.preprocessing.described())
-    predict = subjects.predictor(subject, fabric, settings.batch_size, settings.workers, settings.progress)
+    predict = subjects.make_predict_fn(subject, fabric, settings.batch_size, settings.workers, settings.progress)
     figures = suite.measure(sets, predict)
     if missing := [*missing, *(name for name in sets if name not in figures)]:
         logger.info("not evaluated, for want of images in data_dir: %s", ", ".join(missing))

@@ -56,8 +56,8 @@ def occlusion_figure(
     if data.inputs == "points":
         dropped = {title: (changed != inputs).any(-1) for title, changed in occluded.items()}
         return cloud_grid(inputs[..., :3], maps, dropped, names)
-    rows: list[tuple[str, Tensor]] = [("input", data.denormalise(inputs)), *maps.items()]
-    rows += [(title, data.denormalise(changed)) for title, changed in occluded.items()]
+    rows: list[tuple[str, Tensor]] = [("input", data.denormalize(inputs)), *maps.items()]
+    rows += [(title, data.denormalize(changed)) for title, changed in occluded.items()]
     figure = _grid(rows, names)
     if regions is not None:
         outlines = regions.masks([data.test.paths[item] for item in items.tolist()])
@@ -114,7 +114,7 @@ def figure_of_run(folder: Path) -> Figure:
 
     checkpoint = read_checkpoint(folder)
     data = checkpoint.data()
-    model = checkpoint.network(**data.model_options)
+    model = checkpoint.network(**data.model_kwargs)
     return figure_of_checkpoint(checkpoint, data, model, build(checkpoint.cfg, "attribution"))
 
 
@@ -133,7 +133,7 @@ def figure_of_checkpoint(
 
     device = next(model.parameters()).device
     earlier = {
-        f"relevance, epoch {other.epoch}": other.network(**data.model_options).to(device) for other in kept(checkpoint)
+        f"relevance, epoch {other.epoch}": other.network(**data.model_kwargs).to(device) for other in kept(checkpoint)
     }
     shown = {
         "images": (known.RandomErasing, known.RelDropBlock, known.RelDropPatch, known.RelDropPixel),

@@ -16,12 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from reldrop.config import CONFIG_PATH, build, check_inputs, check_keys, check_scale, suggest
 from reldrop.data import Data
-from reldrop.distributed.launch import are_several, disconnect, launched, reports, start_fabric
-from reldrop.runs.run import Follower, Run, outcome
+from reldrop.distributed.launch import disconnect, is_distributed, launched, should_report, start_fabric
+from reldrop.runs.run import NullRun, Run, outcome
 from reldrop.runs.tracking import Tracker, start_tracking
 from reldrop.sweeps.sweep import report
 from reldrop.training.config import TrainerConfig
-from reldrop.training.trainer import Loop
+from reldrop.training.trainer import Trainer
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import derive_seed
 
@@ -41,7 +41,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     config = TrainerConfig(**OmegaConf.to_container(cfg.trainer, resolve=True))
     fabric = start_fabric(config.accelerator, config.precision, config.batch_size)
     first = fabric.is_global_zero
-    with Run(cfg) if first else Follower(cfg) as run, _speaking(first):
+    with Run(cfg) if first else NullRun(cfg) as run, _speaking(first):
         summary = fabric.broadcast(run.summary() if run.finished else None)
         if summary is not None:
             logger.info("%s is finished (force=true starts over): %s", run.folder, _in_words(summary))
@@ -49,7 +49,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         logger.info("run folder %s", run.folder)
         with fabric.rank_zero_first():  # what it downloads or prepares, the others find
             data = build(cfg, "dataset")
-        loop = build_loop(cfg, config, fabric, data, run)
+        loop = build_trainer(cfg, config, fabric, data, run)
         if loop.resume():
             logger.info("resuming after %d epochs and %d batches", loop.epoch, loop.batch)
         settings = OmegaConf.to_container(cfg, resolve=True)
@@ -59,7 +59,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         try:
             loop.train(lambda record: _report(record, config, tracker, data.item))
             if first:
-                summary = summarise(run, data)
+                summary = summarize(run, data)
                 if cfg.tracking.mode != "disabled":
                     tracker.log_image("examples", _examples(loop), loop.epoch)
                 run.finish(summary)
@@ -71,18 +71,18 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         return summary
 
 
-def build_loop(cfg: DictConfig, config: TrainerConfig, fabric: "Fabric", data: Data, run: Run | Follower) -> Loop:
+def build_trainer(cfg: DictConfig, config: TrainerConfig, fabric: "Fabric", data: Data, run: Run | NullRun) -> Trainer:
     """Put the parts of a run together, with weights that depend on the seed only."""
     torch.manual_seed(derive_seed(cfg.seed, "weights"))
-    model = build(cfg, "backbone", **data.model_options)
+    model = build(cfg, "backbone", **data.model_kwargs)
     attribution = build(cfg, "attribution")
-    augmentation = build_augmentation(cfg, data.augmentation_options)
+    augmentation = build_augmentation(cfg, data.augmentation_kwargs)
     if augmentation.needs_relevance:
-        attribution.check(model, data.example())
+        attribution.check(model, data.dummy_input())
     optimizer = build(cfg, "optimizer", model.parameters())
     steps = data.steps_per_epoch(config.batch_size)
     scheduler = build(cfg, "scheduler", optimizer, epochs=config.epochs, steps_per_epoch=steps)
-    return Loop(fabric, model, data, augmentation, attribution, optimizer, scheduler, run, config, cfg.seed)
+    return Trainer(fabric, model, data, augmentation, attribution, optimizer, scheduler, run, config, cfg.seed)
 
 
 def build_augmentation(cfg: DictConfig, options: dict[str, Any]) -> Any:
@@ -106,12 +106,12 @@ def check_parts(cfg: DictConfig) -> None:
     """Build once, for nothing, what needs no data: its mistakes then show before the data are read."""
     build(cfg, "attribution")
     on_images = getattr(get_object(cfg.augmentation["_target_"]), "inputs", None) == "images"
-    build_augmentation(cfg, {"normalisation": ((0.0,), (1.0,))} if on_images else {})
+    build_augmentation(cfg, {"normalization": ((0.0,), (1.0,))} if on_images else {})
     optimizer = build(cfg, "optimizer", [torch.nn.Parameter(torch.zeros(1))])
     build(cfg, "scheduler", optimizer, epochs=1, steps_per_epoch=1)
 
 
-def summarise(run: Run, data: Data) -> dict[str, Any]:
+def summarize(run: Run, data: Data) -> dict[str, Any]:
     """Return last and best accuracies, side by side, and what they were measured on."""
     return {
         **outcome(run.history()),
@@ -150,7 +150,7 @@ def _report(record: dict[str, Any], config: TrainerConfig, tracker: Any, item: s
     )
 
 
-def _examples(loop: Loop) -> Any:
+def _examples(loop: Trainer) -> Any:
     from reldrop.figures import occlusion_figure
 
     return occlusion_figure(loop.module, loop.data, loop.attribution, {"occluded": loop.augmentation})
@@ -169,20 +169,20 @@ def main(cfg: DictConfig) -> float:
     try:
         return train(cfg)["test_top1"]
     except ReldropError as error:
-        leave(f"error: {error}")
+        abort(f"error: {error}")
     except KeyboardInterrupt:
-        leave("interrupted; the same command goes on from the last checkpoint")
+        abort("interrupted; the same command goes on from the last checkpoint")
     except Exception:
-        if not are_several():
+        if not is_distributed():
             raise
-        leave(traceback.format_exc())
+        abort(traceback.format_exc())
 
 
-def leave(message: str) -> NoReturn:
+def abort(message: str) -> NoReturn:
     """End the command with code 1, or this process, and with it the others; one of them says why."""
-    if not are_several():
-        sys.exit(message if reports() else 1)
-    if reports():
+    if not is_distributed():
+        sys.exit(message if should_report() else 1)
+    if should_report():
         sys.stdout.flush()
         print(message, file=sys.stderr, flush=True)
     os._exit(1)  # a process that winds up might wait for others, which wait for it

@@ -53,8 +53,8 @@ def recycling_step(
 ) -> None:
     """The step with the relevance that its images were left with, which leaves them with another."""
     draws = torch.Generator().manual_seed(0)
-    with memory.watching(visit):
-        step(augmentation, lambda images, classes: memory.recall(visit[: len(images)], draws))
+    with memory.recording(visit):
+        step(augmentation, lambda images, classes: memory.get(visit[: len(images)], draws))
 
 
 def evaluation_forward(model: nn.Module, inputs: Tensor) -> None:

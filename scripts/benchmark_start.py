@@ -12,9 +12,9 @@ FIRST_STEP, MISTAKE, HELP = "first training step", "a misspelt key is named", "h
 UNTIL_FIRST_STEP = """
 import os
 from reldrop.train import command
-from reldrop.training.trainer import Loop
-update = Loop._update
-Loop._update = lambda self, loss: (update(self, loss), os._exit(0))
+from reldrop.training.trainer import Trainer
+update = Trainer._update
+Trainer._update = lambda self, loss: (update(self, loss), os._exit(0))
 command()
 """
 

@@ -24,13 +24,13 @@ NEAR = 2  # pixels; behind a stem with stride 2, all four pixels of a cell have 
 def agreement(one: Tensor, other: Tensor) -> dict[str, Tensor]:
     """Return for maps (n, ...) whether their largest values lie in the same place, or near, and how their top 5 % overlap."""
     places = [maps.flatten(1).argmax(1) for maps in (one, other)]
-    found = {"same centre": places[0] == places[1]}
+    found = {"same center": places[0] == places[1]}
     if one.ndim == 3:  # images
         rows, columns = (
             (change(places[0]) - change(places[1])).abs()
             for change in (lambda place: place // one.shape[2], lambda place: place % one.shape[2])
         )
-        found[f"centre within {NEAR} pixels"] = (rows <= NEAR) & (columns <= NEAR)
+        found[f"center within {NEAR} pixels"] = (rows <= NEAR) & (columns <= NEAR)
     count = max(1, round(TOP * one[0].numel()))
     chosen = [
         torch.zeros_like(maps.flatten(1), dtype=torch.bool).scatter_(1, maps.flatten(1).topk(count).indices, True)
@@ -61,7 +61,7 @@ def measure(run: Path, data_dir: str | None, samples: int, device: torch.device)
     """
     checkpoint = read_checkpoint(run)
     data = checkpoint.data(data_dir).to(device)
-    model = checkpoint.network(**data.model_options).to(device)
+    model = checkpoint.network(**data.model_kwargs).to(device)
     found: dict[str, dict[str, list[Tensor]]] = {}
     batches = data.eval_batches("test", batch_size=64, limit=min(samples, len(data.test)))
     for inputs, targets in tqdm(batches, desc=checkpoint.run, leave=False):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reldrop.backbones.pointnet2 import MSG, SSG
 
-Scales = Sequence[tuple[float, int, Sequence[int]]]  # radius, neighbours, widths
+Scales = Sequence[tuple[float, int, Sequence[int]]]  # radius, neighbors, widths
 
 
 def square_distance(a: Tensor, b: Tensor) -> Tensor:

@@ -11,18 +11,18 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from reldrop.attribution.baselines import Centre, InputGradient, Random
+from reldrop.attribution.baselines import CenterPrior, InputGradient, RandomRelevance
 from reldrop.attribution.gradient import GradientLRP
 from reldrop.attribution.recycled import Recycled
-from reldrop.attribution.zennit import Official, ZennitLRP
+from reldrop.attribution.zennit import ReleaseLRP, ZennitLRP
 
 __all__ = [
     "Attribution",
-    "Centre",
+    "CenterPrior",
     "GradientLRP",
     "InputGradient",
-    "Official",
-    "Random",
+    "ReleaseLRP",
+    "RandomRelevance",
     "Recycled",
     "ZennitLRP",
     "relevance",

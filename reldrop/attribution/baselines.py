@@ -31,7 +31,7 @@ class InputGradient:
         return grad.abs().sum(channel_axis(inputs))
 
 
-class Random:
+class RandomRelevance:
     """Uniform random relevance: RelDrop with it occludes as much as with any other, but anywhere.
 
     Draws from the generator of the call, or from a generator of its own that starts at 0.
@@ -53,7 +53,7 @@ class Random:
 
 
 @checked
-class Centre:
+class CenterPrior:
     """Relevance that takes notice of nothing: the nearer to the middle of the image, or of the cloud, the larger.
 
     Photographs have their subject in the middle, so that region metrics are to be read against this rather than against 0.

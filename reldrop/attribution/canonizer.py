@@ -79,10 +79,10 @@ class ResidualCanonizer(CompositeCanonizer):
         )
 
 
-def timm_layer_map(stabiliser: float = 1e-6) -> list[tuple[tuple[type, ...], Any]]:
+def timm_layer_map(stabilizer: float = 1e-6) -> list[tuple[tuple[type, ...], Any]]:
     """Rules for timm's own layers, to be put in front of a composite's.
 
     Anti-aliasing averages, so relevance is split in proportion. Squeeze-and-excitation multiplies by a gate that is
     taken as given: all relevance goes to the gated signal (Arras et al. 2017).
     """
-    return [((BlurPool2d,), Norm(stabilizer=stabiliser)), ((SEModule, EffectiveSEModule), Pass())]
+    return [((BlurPool2d,), Norm(stabilizer=stabilizer)), ((SEModule, EffectiveSEModule), Pass())]

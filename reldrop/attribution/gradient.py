@@ -25,17 +25,17 @@ class GradientLRP:
     GELUs are taken as given, softmax keeps its gradient; class tokens and embeddings of positions keep what reaches them.
 
     On point clouds it covers PointNet and PointNet++: relevance follows the winners of a maximum and the chosen
-    neighbours; a difference of positions is a sum like any other; which points are sampled, and the matrices of T-Nets,
+    neighbors; a difference of positions is a sum like any other; which points are sampled, and the matrices of T-Nets,
     are taken as given.
 
     Args:
         epsilon: of the Epsilon rule on convolutions and linear layers (with their batch norms), >= 0; 1e-3 in the
             release.
-        middle: "epsilon", or "zplus" for the convolutions behind the stem.
-        stem: "flat" spreads the relevance of a stem neuron evenly over its receptive field, which on point clouds is one
+        conv_rule: "epsilon", or "zplus" for the convolutions behind the stem.
+        input_rule: "flat" spreads the relevance of a stem neuron evenly over its receptive field, which on point clouds is one
             point; "epsilon" goes on to the pixels or coordinates. (The relevance of coordinates depends on where the
             origin lies, and a point there has none.)
-        stabiliser: epsilon of all other sums (residual, average pool, Flat, ZPlus), >= 0; 1e-6 in zennit.
+        stabilizer: epsilon of all other sums (residual, average pool, Flat, ZPlus), >= 0; 1e-6 in zennit.
         attention: how relevance passes attention in transformers: "attnlrp" (Achtibat et al. 2024) splits it between
             values, queries and keys; "cplrp" (Ali et al. 2022) hands all of it to the values.
 
@@ -49,12 +49,12 @@ class GradientLRP:
     def __init__(
         self,
         epsilon: NonNegative = 1e-3,
-        middle: Literal["epsilon", "zplus"] = "epsilon",
-        stem: Literal["flat", "epsilon"] = "flat",
-        stabiliser: NonNegative = 1e-6,
+        conv_rule: Literal["epsilon", "zplus"] = "epsilon",
+        input_rule: Literal["flat", "epsilon"] = "flat",
+        stabilizer: NonNegative = 1e-6,
         attention: Literal["attnlrp", "cplrp"] = "attnlrp",
     ) -> None:
-        self.epsilon, self.middle, self.stem, self.stabiliser = epsilon, middle, stem, stabiliser
+        self.epsilon, self.conv_rule, self.input_rule, self.stabilizer = epsilon, conv_rule, input_rule, stabilizer
         self.attention = attention
         self._graphs: WeakKeyDictionary[nn.Module, Graph] = WeakKeyDictionary()
 
@@ -76,7 +76,7 @@ class GradientLRP:
         # Half precision has little room below 1: move the gradient up, and the relevance down again.
         scale = 1024.0 if dtype == torch.float16 else 1.0
         with torch.autocast(inputs.device.type, enabled=False), torch.enable_grad():
-            logits, sources = graph.run(inputs, dtype, from_stem=self.stem == "flat")
+            logits, sources = graph.run(inputs, dtype, from_stem=self.input_rule == "flat")
             one_hot = torch.zeros_like(logits).scatter_(1, targets[:, None], scale)
             grads = torch.autograd.grad(logits, [source.value for source in sources], one_hot)
         with torch.no_grad():
@@ -87,14 +87,14 @@ class GradientLRP:
             )
             # Relevance starts as 1 = z * g at the target's logit z. The factor 1 / z of each image is applied last.
             target_logit = logits.gather(1, targets[:, None])[:, 0].to(wide)
-            start = 1 / (scale * rules.stabilise(target_logit, graph.output_epsilon))
+            start = 1 / (scale * rules.stabilize(target_logit, graph.output_epsilon))
             relevance = sum(parts)
             return relevance * start.view(-1, *[1] * (relevance.ndim - 1))
 
     def _graph(self, model: nn.Module, inputs: Tensor) -> Graph:
         graph = self._graphs.get(model)
         if graph is None or not graph.fits(model):
-            graph = Graph(model, self.epsilon, self.middle, self.stabiliser, self.attention)
+            graph = Graph(model, self.epsilon, self.conv_rule, self.stabilizer, self.attention)
             _verify(graph, model, inputs[:1])
             self._graphs[model] = graph
         return graph

@@ -44,16 +44,16 @@ class Graph:
     Args:
         model: takes images (B, C, H, W) or points (B, N, C), gives logits (B, K).
         epsilon: of the Epsilon rule, >= 0.
-        middle: rule of the convolutions behind the stem, "epsilon" or "zplus".
-        stabiliser: epsilon of all other sums.
+        conv_rule: rule of the convolutions behind the stem, "epsilon" or "zplus".
+        stabilizer: epsilon of all other sums.
         attention: "attnlrp" or "cplrp", see `rules.attention`.
 
     Raises:
         ReldropError: if the network contains anything without a rule; the message names it.
     """
 
-    def __init__(self, model: nn.Module, epsilon: float, middle: str, stabiliser: float, attention: str) -> None:
-        self.epsilon, self.middle, self.stabiliser = epsilon, middle, stabiliser
+    def __init__(self, model: nn.Module, epsilon: float, conv_rule: str, stabilizer: float, attention: str) -> None:
+        self.epsilon, self.conv_rule, self.stabilizer = epsilon, conv_rule, stabilizer
         self.shares = rules.ATTENTION[attention]
         self.steps: dict[str, Step] = {}
         self._alias: dict[str, str] = {}  # nodes that change nothing, or that another step computes as well
@@ -67,10 +67,10 @@ class Graph:
             elif node.name not in self._alias:
                 self._add(node)
         del self._modules
-        self.stems = find_stems(self.steps, self.input, type(model).__name__, stabiliser)
-        if middle == "zplus" and self.stems.on_points:
+        self.stems = find_stems(self.steps, self.input, type(model).__name__, stabilizer)
+        if conv_rule == "zplus" and self.stems.on_points:
             raise ReldropError(
-                "attribution.middle=zplus is a rule for convolutions, and this network has none; set attribution.middle=epsilon"
+                "conv_rule=zplus is a rule for convolutions, and this network has none; set conv_rule=epsilon"
             )
         self._insert_epsilon()
         last_use = {name: step.name for step in self.steps.values() for name in step.inputs}
@@ -109,7 +109,7 @@ class Graph:
                 values[step.name] = value.requires_grad_()
                 sources.append(Source(value, partial(self.stems.spread[step.name], arguments=arguments)))
             else:
-                values[step.name] = rules.damped(step.run(*arguments, dtype), self.stem_epsilon)
+                values[step.name] = rules.epsilon_identity(step.run(*arguments, dtype), self.stem_epsilon)
             for name in self._release[step.name]:
                 values.pop(name, None)
         return values[self.output], sources
@@ -162,7 +162,7 @@ class Graph:
                 kind,
                 inputs,
                 operation(node, kind, self._modules, self.shares),
-                epsilon=self.stabiliser if kind in ("add", "average") else 0.0,
+                epsilon=self.stabilizer if kind in ("add", "average") else 0.0,
                 nonnegative=kind == "relu" or (kind in ("select", "reshape", "average", "add") and keeps_sign),
             )
 
@@ -184,10 +184,10 @@ class Graph:
         compute = linear_map(module)
         epsilon = self.epsilon
         behind = any(step.kind == "linear" for step in self.steps.values())
-        zplus = self.middle == "zplus" and behind and type(layer) is nn.Conv2d  # not the stem, not the classifier
+        zplus = self.conv_rule == "zplus" and behind and type(layer) is nn.Conv2d  # not the stem, not the classifier
         if zplus:
             nonnegative = self.steps[inputs[0]].nonnegative
-            compute = partial(rules.zplus, linear=compute, nonnegative=nonnegative, epsilon=self.stabiliser)
+            compute = partial(rules.zplus, linear=compute, nonnegative=nonnegative, epsilon=self.stabilizer)
             epsilon = 0.0
 
         def run(*values: Tensor | torch.dtype) -> Tensor:
@@ -257,8 +257,8 @@ class Graph:
 
 
 def _then_damped(run: Callable[..., Tensor], epsilon: float) -> Callable[..., Tensor]:
-    return lambda *values: rules.damped(run(*values), epsilon)
+    return lambda *values: rules.epsilon_identity(run(*values), epsilon)
 
 
 def _rectified(epsilon: float, in_place: bool) -> Callable[..., Tensor]:
-    return lambda x, dtype: rules.rectified(x, epsilon, in_place)
+    return lambda x, dtype: rules.epsilon_relu(x, epsilon, in_place)

@@ -17,7 +17,7 @@ from reldrop.utils.seeding import device_generator
 
 
 class Recycled(GradientLRP):
-    """Relevance without passes of its own: training keeps, see `Memory`, what each step finds, and occludes by it later.
+    """Relevance without passes of its own: training keeps what each step finds in a `RelevanceCache`, and occludes by it later.
 
     Where there is no training, in evaluations and figures, this is `GradientLRP` with its default settings.
     """
@@ -25,7 +25,7 @@ class Recycled(GradientLRP):
     def __init__(self) -> None:
         super().__init__()
 
-    def memory(self, model: nn.Module, data: Any) -> "Memory":
+    def memory(self, model: nn.Module, data: Any) -> "RelevanceCache":
         """Return an empty memory for the training of `model` on `data`.
 
         Raises:
@@ -36,12 +36,12 @@ class Recycled(GradientLRP):
                 f"attribution=recycled keeps relevance for whole images in memory, which those of {data.name} are not; "
                 "take attribution=gradient"
             )
-        stem = self._graph(model, data.example().to(next(model.parameters()))).stems.convolution
+        stem = self._graph(model, data.dummy_input().to(next(model.parameters()))).stems.convolution
         assert stem is not None, "on images there is one"
-        return Memory(stem, data, self.stabiliser)
+        return RelevanceCache(stem, data, self.stabilizer)
 
 
-class Memory:
+class RelevanceCache:
     """Relevance of the N training images as their last visits left it, in the coordinates of the whole images.
 
     In a training step, the loss has a gradient behind the stem anyway. There, the relevance of each output h is
@@ -52,17 +52,17 @@ class Memory:
     Args:
         stem: the convolution that the network begins with.
         data: whose training images are in memory.
-        stabiliser: epsilon of the Flat rule.
+        stabilizer: epsilon of the Flat rule.
     """
 
-    def __init__(self, stem: nn.Conv2d, data: ImageData, stabiliser: float) -> None:
-        self.stem, self.padding, self.stabiliser = stem, data.crop_padding, stabiliser
+    def __init__(self, stem: nn.Conv2d, data: ImageData, stabilizer: float) -> None:
+        self.stem, self.padding, self.stabilizer = stem, data.crop_padding, stabilizer
         images = data.train.images
         # Only the order within a map matters: each is scaled to a largest magnitude of 1, for which half precision will do.
         self.maps = images.new_zeros(len(images), *images.shape[2:], dtype=torch.float16)
         self.known = images.new_zeros(len(images), dtype=torch.bool)
 
-    def recall(self, visit: Visit, generator: torch.Generator) -> Tensor:
+    def get(self, visit: Visit, generator: torch.Generator) -> Tensor:
         """Return the relevance, float32 (b, H, W), of images as a visit crops them; of unknown ones, uniform noise.
 
         Args:
@@ -74,7 +74,7 @@ class Memory:
         return torch.where(self.known[visit.images, None, None], maps, noise)
 
     @contextmanager
-    def watching(self, visit: Visit) -> Iterator[None]:
+    def recording(self, visit: Visit) -> Iterator[None]:
         """Learn from the forward pass within, on the images of `visit`, and from the backward pass behind it."""
 
         def forward(stem: nn.Module, arguments: tuple[Tensor], output: Tensor) -> None:
@@ -98,7 +98,7 @@ class Memory:
     @torch.no_grad()
     def _learn(self, visit: Visit, inputs: Tensor, output: Tensor, grad: Tensor) -> None:
         relevance = -(output * grad).sum(1, dtype=torch.float32)
-        maps = spread_over_field(relevance, [inputs], self.stem, self.stabiliser)
+        maps = spread_over_field(relevance, [inputs], self.stem, self.stabilizer)
         largest = maps.abs().amax((1, 2), keepdim=True)
         scaled = torch.where(largest > 0, maps / largest, 0).half()
         before = self.maps[visit.images]

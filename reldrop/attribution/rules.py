@@ -27,7 +27,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 
-def stabilise(z: Tensor, epsilon: float) -> Tensor:
+def stabilize(z: Tensor, epsilon: float) -> Tensor:
     """Move `z` away from zero by `epsilon`: z + epsilon * sign(z), where the sign of zero is +1 (as in zennit)."""
     return torch.where(z < 0, z - epsilon, z + epsilon)
 
@@ -37,7 +37,7 @@ def _representable(epsilon: float, dtype: torch.dtype) -> float:
     return max(epsilon, torch.finfo(dtype).tiny)
 
 
-class _Damped(Function):
+class _EpsilonIdentity(Function):
     """Identity whose gradient is multiplied by |z| / (|z| + epsilon)."""
 
     @staticmethod
@@ -53,7 +53,7 @@ class _Damped(Function):
         return (size / (size + ctx.epsilon)).mul_(grad), None
 
 
-class _RectifiedDamped(Function):
+class _EpsilonReLU(Function):
     """ReLU whose gradient also carries the factor |z| / (|z| + epsilon) of the layer in front of it."""
 
     @staticmethod
@@ -102,19 +102,19 @@ class _ZPlus(Function):
             if not ctx.nonnegative:  # behind a ReLU the second branch is zero and need not be computed
                 parts.append(x.clamp(max=0).detach().requires_grad_())
                 total = total + ctx.linear(parts[1], weight.clamp(max=0), torch.zeros_like(bias))
-            message = grad * z / stabilise(total.detach(), _representable(ctx.epsilon, z.dtype))
+            message = grad * z / stabilize(total.detach(), _representable(ctx.epsilon, z.dtype))
             grads = torch.autograd.grad(total, parts, message)
         grad_x = grads[0] if ctx.nonnegative else torch.where(x > 0, grads[0], grads[1])
         return grad_x, None, None, None, None, None
 
 
-def damped(z: Tensor, epsilon: float) -> Tensor:
+def epsilon_identity(z: Tensor, epsilon: float) -> Tensor:
     """Return `z`; its gradient is multiplied by |z| / (|z| + epsilon), the Epsilon rule's share. Any shape."""
-    return _Damped.apply(z, epsilon) if epsilon > 0 else z
+    return _EpsilonIdentity.apply(z, epsilon) if epsilon > 0 else z
 
 
-def rectified(z: Tensor, epsilon: float, in_place: bool = False) -> Tensor:
-    """Return relu(z), with the gradient factor of `damped` for the layer that made `z`. Any shape.
+def epsilon_relu(z: Tensor, epsilon: float, in_place: bool = False) -> Tensor:
+    """Return relu(z), with the gradient factor of `epsilon_identity` for the layer that made `z`. Any shape.
 
     Args:
         in_place: overwrite `z`, which nothing else may need: neither another reader nor the backward pass of its maker.
@@ -122,7 +122,7 @@ def rectified(z: Tensor, epsilon: float, in_place: bool = False) -> Tensor:
     """
     in_place = in_place and not z._is_view()
     if epsilon > 0:
-        return _RectifiedDamped.apply(z, epsilon, in_place)
+        return _EpsilonReLU.apply(z, epsilon, in_place)
     return z.relu_() if in_place else z.relu()
 
 
@@ -134,7 +134,7 @@ def zplus(
     Args:
         linear: a linear map, e.g. a convolution with its stride and padding bound.
         nonnegative: whether all of `x` is known to be >= 0, which saves half of the work.
-        epsilon: stabiliser of the denominator, 1e-6 in zennit.
+        epsilon: stabilizer of the denominator, 1e-6 in zennit.
     """
     return _ZPlus.apply(x, weight, bias, linear, nonnegative, epsilon)
 

@@ -30,14 +30,14 @@ class Stems:
     bypassed: bool
 
 
-def find_stems(steps: dict[str, Step], source: str, network: str, stabiliser: float) -> Stems:
+def find_stems(steps: dict[str, Step], source: str, network: str, stabilizer: float) -> Stems:
     """Return the first linear layers: one convolution, or, on point clouds, all those that read nothing but the points.
 
     Args:
         steps: of the network, by name, in order.
         source: name of the input.
         network: what to call it in messages.
-        stabiliser: epsilon of the Flat rule.
+        stabilizer: epsilon of the Flat rule.
 
     Raises:
         ReldropError: the network begins otherwise.
@@ -48,7 +48,7 @@ def find_stems(steps: dict[str, Step], source: str, network: str, stabiliser: fl
     if type(layer) is nn.Conv2d and [step for step in carrying if source in step.inputs] == [first]:
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
             raise refusal(f"the first convolution pads with {layer.padding_mode!r}, {layer.padding!r}")
-        spread = partial(spread_over_field, stem=layer, stabiliser=stabiliser)
+        spread = partial(spread_over_field, stem=layer, stabilizer=stabilizer)
         return Stems({first.name: spread}, layer, False, False)
     raw, later = _reached_by_points(steps, source)
     stems = [name for name in raw if steps[name].kind == "linear"]
@@ -76,7 +76,7 @@ def _reached_by_points(steps: dict[str, Step], source: str) -> tuple[list[str], 
     return raw, later
 
 
-def spread_over_field(relevance: Tensor, arguments: list[Tensor], stem: nn.Conv2d, stabiliser: float) -> Tensor:
+def spread_over_field(relevance: Tensor, arguments: list[Tensor], stem: nn.Conv2d, stabilizer: float) -> Tensor:
     """Flat rule: share the relevance (B, H', W') of each stem output evenly among the inputs of its receptive field.
 
     Channels are already summed, and all input channels get the same: a convolution of ones with one channel does both
@@ -87,14 +87,14 @@ def spread_over_field(relevance: Tensor, arguments: list[Tensor], stem: nn.Conv2
     ones = relevance.new_ones(1, 1, *stem.kernel_size)
     placement = {"stride": stem.stride, "padding": stem.padding, "dilation": stem.dilation}
     count = channels * F.conv2d(relevance.new_ones(1, 1, *size), ones, **placement)
-    share = channels * relevance[:, None] / (count + stabiliser)
+    share = channels * relevance[:, None] / (count + stabilizer)
     return torch.nn.grad.conv2d_input((len(relevance), 1, *size), ones, share, **placement)[:, 0]
 
 
 def spread_over_points(relevance: Tensor, arguments: list[Tensor]) -> Tensor:
     """Flat rule on points: all of the relevance goes to the point that a stem output was computed from.
 
-    That is (B, N) itself for a layer on all points. For one on neighbourhoods it is (B, S, K), and a neighbour gets
+    That is (B, N) itself for a layer on all points. For one on neighborhoods it is (B, S, K), and a neighbor gets
     what all centroids that saw it have for it.
     """
     if relevance.ndim == 2:

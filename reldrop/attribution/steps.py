@@ -21,7 +21,7 @@ class Step:
 
     Attributes:
         layers: the modules it reads, by qualified name: a linear layer, and the batch norm merged into it.
-        epsilon: what stabilises the share of each input in the sum that this step computes; 0 for no sum.
+        epsilon: what stabilizes the share of each input in the sum that this step computes; 0 for no sum.
         nonnegative: whether its output cannot be negative.
         keeps_output: whether its backward pass needs its output as it is.
     """
@@ -85,8 +85,8 @@ def operation(
         return attend
     if kind == "layer_norm":
         if len(module.normalized_shape) != 1:
-            raise refusal(f"{describe(node, modules)} normalises over more than channels")
-        return lambda x, dtype: _normalised(x, module)
+            raise refusal(f"{describe(node, modules)} normalizes over more than channels")
+        return lambda x, dtype: _normalized(x, module)
     if kind == "gelu":
         options = {"approximate": module.approximate} if hasattr(module, "approximate") else dict(node.kwargs)
         return lambda x, dtype: rules.gelu(x, **options)
@@ -98,7 +98,7 @@ def operation(
 _ATTENTION_OPTIONS = ("attn_mask", "dropout_p", "is_causal", "scale")
 
 
-def _normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+def _normalized(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)  # sums of squares need it
     weight, bias = (None if value is None else value.detach().to(wide) for value in (norm.weight, norm.bias))
     return rules.layer_norm(x.to(wide), weight, bias, norm.eps).to(x.dtype)

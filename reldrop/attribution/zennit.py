@@ -71,7 +71,7 @@ class ZennitLRP:
         return relevance.sum(channel_axis(inputs))
 
 
-class Official:
+class ReleaseLRP:
     """What the release computes, quirks included.
 
     On images: Epsilon (1e-3) behind a Flat stem with torchvision's canonizer, so that relevance is copied, not split, at

@@ -50,5 +50,5 @@ class RelDrop:
         self.relevance = partial(attribution or GradientLRP(), model)
 
     def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return a copy of normalised images (B, C, H, W), or clouds (B, N, C), partly occluded; targets (B,)."""
+        """Return a copy of normalized images (B, C, H, W), or clouds (B, N, C), partly occluded; targets (B,)."""
         return self.occlude(inputs, targets, self.relevance, generator)

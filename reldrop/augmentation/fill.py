@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reldrop.distributed.sharding import Part
+from reldrop.distributed.sharding import Shard
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import device_generator
 from reldrop.utils.tensors import channel_axis, per_channel
 from reldrop.utils.types import checked
 
-Normalisation = Sequence[Sequence[float]]  # mean and std of each channel
+Normalization = Sequence[Sequence[float]]  # mean and std of each channel
 FillImage = Literal["mean", "zero", "noise", "raw_mean"] | float | Sequence[float]
 FillPoint = Literal["mean", "noise", "first"] | float | Sequence[float]
 
@@ -22,36 +22,36 @@ class Fill:
     """Puts a value, or noise, into the occluded part of images or point clouds.
 
     Args:
-        kind: "mean": the mean of the data set (0 after normalisation); "zero": black; "noise": standard normal values;
-            "raw_mean": the channel mean in [0, 1] as it stands, put into the normalised image (a quirk of the release);
+        kind: "mean": the mean of the data set (0 after normalization); "zero": black; "noise": standard normal values;
+            "raw_mean": the channel mean in [0, 1] as it stands, put into the normalized image (a quirk of the release);
             "first": the first point of the cloud; or a constant, or one for each channel, in the units of the inputs.
-        normalisation: (mean, std) per channel in [0, 1], which "zero" and "raw_mean" need.
+        normalization: (mean, std) per channel in [0, 1], which "zero" and "raw_mean" need.
 
     Raises:
-        ReldropError: for another kind, or without the normalisation it needs.
+        ReldropError: for another kind, or without the normalization it needs.
     """
 
-    def __init__(self, kind: FillImage | Literal["first"] = "mean", normalisation: Normalisation | None = None) -> None:
+    def __init__(self, kind: FillImage | Literal["first"] = "mean", normalization: Normalization | None = None) -> None:
         self.kind = kind
         if not isinstance(kind, str):
             self.values = torch.tensor([float(value) for value in ([kind] if isinstance(kind, int | float) else kind)])
         elif kind in ("zero", "raw_mean"):
-            if normalisation is None:
-                raise ReldropError(f"fill={kind} needs the normalisation (mean, std) of the data set")
-            mean, std = (torch.tensor(list(values)) for values in normalisation)
+            if normalization is None:
+                raise ReldropError(f"fill={kind} needs the normalization (mean, std) of the data set")
+            mean, std = (torch.tensor(list(values)) for values in normalization)
             self.values = mean if kind == "raw_mean" else -mean / std
         else:
             self.values = torch.zeros(1)
 
     def __call__(
-        self, inputs: Tensor, mask: Tensor, generator: torch.Generator | None = None, part: Part | None = None
+        self, inputs: Tensor, mask: Tensor, generator: torch.Generator | None = None, shard: Shard | None = None
     ) -> Tensor:
         """Return the inputs with what is masked replaced in all channels.
 
         Args:
             inputs: (B, C, H, W) or (B, N, C).
             mask: (B, H, W) or (B, N), bool.
-            part: which rows of a batch the inputs are: noise is drawn for the whole batch. None if they are all.
+            shard: which rows of a batch the inputs are: noise is drawn for the whole batch. None if they are all.
         """
         axis = channel_axis(inputs)
         if len(self.values) not in (1, inputs.shape[axis]):
@@ -60,8 +60,8 @@ class Fill:
             )
         if self.kind == "noise":
             draws = device_generator(generator, inputs.device)
-            part = part or Part.whole(len(inputs))
-            value = _like(inputs, part.count).normal_(generator=draws)[part.rows]
+            shard = shard or Shard.whole(len(inputs))
+            value = _like(inputs, shard.count).normal_(generator=draws)[shard.rows]
         elif self.kind == "first":
             value = inputs[:, :1]
         else:

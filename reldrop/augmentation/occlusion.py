@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reldrop.augmentation import masks
-from reldrop.augmentation.fill import Fill, Normalisation
-from reldrop.distributed.sharding import Part
+from reldrop.augmentation.fill import Fill, Normalization
+from reldrop.distributed.sharding import Shard
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import device_generator
 from reldrop.utils.tensors import channel_axis, positions
@@ -29,7 +29,7 @@ class NoAugmentation:
         targets: Tensor,
         relevance: Relevance | None = None,
         generator: torch.Generator | None = None,
-        part: Part | None = None,
+        shard: Shard | None = None,
     ) -> Tensor:
         """Return `inputs`."""
         return inputs
@@ -40,8 +40,8 @@ class Occlusion:
 
     Args:
         probability: of a sample to be occluded, in [0, 1].
-        coin: "image": each sample has a coin of its own; "batch": one coin for all (as in the release).
-        fill, normalisation: see `Fill`.
+        decide_per: "image": each sample has a coin of its own; "batch": one coin for all (as in the release).
+        fill, normalization: see `Fill`.
         cell: side in pixels of what is occluded as a whole, e.g. the patch of a vision transformer. Masks are made for the
             coarse image of its cells, each with the relevance of all its pixels.
     """
@@ -52,13 +52,13 @@ class Occlusion:
     def __init__(
         self,
         probability: float,
-        coin: str,
+        decide_per: str,
         fill: str | float | Sequence[float],
-        normalisation: Normalisation | None = None,
+        normalization: Normalization | None = None,
         cell: int = 1,
     ) -> None:
-        self.probability, self.coin, self.cell = probability, coin, cell
-        self.fill = Fill(fill, normalisation)
+        self.probability, self.decide_per, self.cell = probability, decide_per, cell
+        self.fill = Fill(fill, normalization)
 
     def __call__(
         self,
@@ -66,7 +66,7 @@ class Occlusion:
         targets: Tensor,
         relevance: Relevance | None = None,
         generator: torch.Generator | None = None,
-        part: Part | None = None,
+        shard: Shard | None = None,
     ) -> Tensor:
         """Return a copy of `inputs`, (B, C, H, W) or (B, N, C), partly occluded.
 
@@ -74,11 +74,11 @@ class Occlusion:
             targets: (B,), what `relevance` is told of each sample: its class.
             relevance: gives the maps of n samples for their classes; occlusion at random does without.
             generator: on the CPU; the global one if None.
-            part: which rows of a batch the inputs are: the draws are those for the whole batch. None if they are all.
+            shard: which rows of a batch the inputs are: the draws are those for the whole batch. None if they are all.
                 For a part without samples to occlude of a batch with such, `relevance` is asked for none, n = 0.
         """
-        mask = self.mask(inputs, targets, relevance, generator, part)
-        return self.fill(inputs, mask, generator, part)
+        mask = self.mask(inputs, targets, relevance, generator, shard)
+        return self.fill(inputs, mask, generator, shard)
 
     def mask(
         self,
@@ -86,27 +86,27 @@ class Occlusion:
         targets: Tensor,
         relevance: Relevance | None = None,
         generator: torch.Generator | None = None,
-        part: Part | None = None,
+        shard: Shard | None = None,
     ) -> Tensor:
         """Return what would be occluded: (B, H, W) or (B, N), bool, on the device of `inputs`."""
         if self.needs_relevance and relevance is None:
             raise ReldropError(f"{type(self).__name__} needs relevance=, a function of inputs and targets")
         batch, *size = positions(inputs)
-        part = part or Part.whole(batch)
-        coins = torch.rand(part.count if self.coin == "image" else 1, generator=generator) < self.probability
-        chosen = coins.expand(part.count).nonzero()[:, 0]  # known to the host: the coins were tossed on the CPU
+        shard = shard or Shard.whole(batch)
+        coins = torch.rand(shard.count if self.decide_per == "image" else 1, generator=generator) < self.probability
+        chosen = coins.expand(shard.count).nonzero()[:, 0]  # known to the host: the coins were tossed on the CPU
         mask = torch.zeros(batch, *size, dtype=torch.bool, device=inputs.device)
         if len(chosen) == 0:
             return mask
-        own = part.among(chosen)
-        index = (chosen[own] - part.start).to(inputs.device, non_blocking=True)
+        own = shard.local_slice(chosen)
+        index = (chosen[own] - shard.start).to(inputs.device, non_blocking=True)
         if not self.needs_relevance:
             maps = inputs[: len(index)].select(channel_axis(inputs), 0)
         elif len(index) == batch:
             maps = relevance(inputs, targets)
         else:
             maps = relevance(inputs[index], targets[index])
-        draws = self.draw(len(chosen), self._coarse(size), generator, inputs.device)
+        draws = self.sample(len(chosen), self._coarse(size), generator, inputs.device)
         if len(index) == 0:
             return mask
         return mask.index_copy_(0, index, self._place_cells(maps, [draw[own] for draw in draws]))
@@ -118,11 +118,11 @@ class Occlusion:
 
     def _place_cells(self, maps: Tensor, draws: Sequence[Tensor]) -> Tensor:
         if self.cell == 1:
-            return self.place(maps, *draws)
-        coarse = self.place(F.avg_pool2d(maps[:, None], self.cell)[:, 0], *draws)
+            return self.make_mask(maps, *draws)
+        coarse = self.make_mask(F.avg_pool2d(maps[:, None], self.cell)[:, 0], *draws)
         return coarse.repeat_interleave(self.cell, 1).repeat_interleave(self.cell, 2)
 
-    def draw(
+    def sample(
         self, count: int, size: tuple[int, ...], generator: torch.Generator | None, device: torch.device
     ) -> tuple[Tensor, ...]:
         """Return the random numbers that masks depend on, each tensor with a row for each sample.
@@ -135,7 +135,7 @@ class Occlusion:
         """
         raise NotImplementedError
 
-    def place(self, maps: Tensor, *draws: Tensor) -> Tensor:
+    def make_mask(self, maps: Tensor, *draws: Tensor) -> Tensor:
         """Return the masks of n samples.
 
         Args:
@@ -145,7 +145,7 @@ class Occlusion:
         raise NotImplementedError
 
 
-class Threshold(Occlusion):
+class StochasticThreshold(Occlusion):
     """Single pixels or points, the more likely the more relevant: where alpha * U + (1 - alpha) * R >= 1 - beta.
 
     Args:
@@ -158,18 +158,18 @@ class Threshold(Occlusion):
         probability: float,
         alpha: float,
         beta: float,
-        coin: str,
+        decide_per: str,
         fill: str | float | Sequence[float],
-        normalisation: Normalisation | None = None,
+        normalization: Normalization | None = None,
         cell: int = 1,
     ) -> None:
-        super().__init__(probability, coin, fill, normalisation, cell)
+        super().__init__(probability, decide_per, fill, normalization, cell)
         self.alpha, self.beta = alpha, beta
 
-    def draw(
+    def sample(
         self, count: int, size: tuple[int, ...], generator: torch.Generator | None, device: torch.device
     ) -> tuple[Tensor, ...]:
         return (torch.rand(count, *size, device=device, generator=device_generator(generator, device)),)
 
-    def place(self, maps: Tensor, noise: Tensor) -> Tensor:
+    def make_mask(self, maps: Tensor, noise: Tensor) -> Tensor:
         return masks.threshold(maps, self.alpha, self.beta, noise)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from reldrop.augmentation.fill import FillPoint
-from reldrop.augmentation.occlusion import Occlusion, Threshold
+from reldrop.augmentation.occlusion import Occlusion, StochasticThreshold
 from reldrop.utils.types import Fraction, checked
 
 
@@ -28,22 +28,22 @@ class RandomPointDropout(Occlusion):
         super().__init__(probability, "image", fill)
         self.max_ratio = max_ratio
 
-    def draw(
+    def sample(
         self, count: int, size: tuple[int, ...], generator: torch.Generator | None, device: torch.device
     ) -> tuple[Tensor, ...]:
         ratio = self.max_ratio * torch.rand(count, 1, generator=generator)
         return (torch.rand(count, *size, generator=generator) <= ratio,)
 
-    def place(self, maps: Tensor, dropped: Tensor) -> Tensor:
+    def make_mask(self, maps: Tensor, dropped: Tensor) -> Tensor:
         return dropped.to(maps.device, non_blocking=True)
 
 
 @checked
-class RelDropPoint(Threshold):
+class RelDropPoint(StochasticThreshold):
     """Drop single points, the more likely the more relevant; all channels of a dropped point become `fill`.
 
     Args:
-        fill: see `Fill`; the release puts 0, the centre of the cloud, with no normal.
+        fill: see `Fill`; the release puts 0, the center of the cloud, with no normal.
         probability: of a cloud to lose points at all.
     """
 

@@ -1,4 +1,4 @@
-"""Layers of networks on point clouds, channels last: (B, N, C), or (B, S, K, C) for S neighbourhoods of K points.
+"""Layers of networks on point clouds, channels last: (B, N, C), or (B, S, K, C) for S neighborhoods of K points.
 
 The two at the heart of PointNet++ are computed in a cheaper order than they are usually written. `plain = True` computes
 them as written, module by module, for tests and for tools that hook into modules.
@@ -24,10 +24,10 @@ class PointNorm(nn.BatchNorm1d):
 
 
 class GroupedLinear(nn.Module):
-    """The first layer of a neighbourhood: linear([x_j - c, f_j]) for each neighbour j of each centroid c.
+    """The first layer of a neighborhood: linear([x_j - c, f_j]) for each neighbor j of each centroid c.
 
     Being linear, it is W [x_j, f_j] - W_x c: computed once for each point and once for each centroid, and only then
-    gathered, instead of once for each neighbour.
+    gathered, instead of once for each neighbor.
 
     Args:
         channels: of a point, its coordinates (3) first.
@@ -45,12 +45,12 @@ class GroupedLinear(nn.Module):
         Args:
             points: (B, N, channels).
             centroids: (B, S, 3).
-            index: (B, S, K), the neighbours of each centroid.
+            index: (B, S, K), the neighbors of each centroid.
         """
         if self.plain:
-            neighbours = gather_points(points, index)
-            offset = neighbours[..., :3] - centroids[:, :, None]
-            return self.linear(torch.cat([offset, neighbours[..., 3:]], -1))
+            neighbors = gather_points(points, index)
+            offset = neighbors[..., :3] - centroids[:, :, None]
+            return self.linear(torch.cat([offset, neighbors[..., 3:]], -1))
         device = points.device.type
         with torch.autocast(device, enabled=False):  # see `compute`
             weight = self.linear.weight
@@ -71,7 +71,7 @@ class GroupedLinear(nn.Module):
 class NormMax(nn.Module):
     """Batch norm, ReLU, and the maximum over the second last dimension: (..., K, C) -> (..., C).
 
-    Only the winners are normalised and rectified, which is the same since both are monotonous in each channel; the
+    Only the winners are normalized and rectified, which is the same since both are monotonous in each channel; the
     statistics are those of all.
 
     Args:
@@ -101,7 +101,7 @@ class NormMax(nn.Module):
 
 
 class _NormMax(Function):
-    """The maximum over K of batch-normalised x (M, K, C), given mean and variance (C,) of x over M and K."""
+    """The maximum over K of batch-normalized x (M, K, C), given mean and variance (C,) of x over M and K."""
 
     @staticmethod
     def forward(
@@ -113,9 +113,9 @@ class _NormMax(Function):
             lowest, lowest_index = x.min(1)
             winner = torch.where(weight < 0, lowest, winner)
             index = torch.where(weight < 0, lowest_index, index)
-        normalised = (winner - mean) / deviation
-        ctx.save_for_backward(x, weight, mean, deviation, normalised, index)
-        return torch.addcmul(bias, normalised, weight)
+        normalized = (winner - mean) / deviation
+        ctx.save_for_backward(x, weight, mean, deviation, normalized, index)
+        return torch.addcmul(bias, normalized, weight)
 
     @staticmethod
     @once_differentiable
@@ -124,10 +124,10 @@ class _NormMax(Function):
 
         dx = w/s (dy - mean(dy) - n mean(dy n)), with n = (x - m)/s: linear in x but for the winners' dy.
         """
-        x, weight, mean, deviation, normalised, index = ctx.saved_tensors
+        x, weight, mean, deviation, normalized, index = ctx.saved_tensors
         count = x.shape[0] * x.shape[1]
         grad_bias = grad.sum(0)
-        grad_weight = (grad * normalised).sum(0)
+        grad_weight = (grad * normalized).sum(0)
         scale = weight / deviation
         slope = -scale * grad_weight / (count * deviation)
         offset = -scale * grad_bias / count - slope * mean

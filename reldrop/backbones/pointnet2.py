@@ -14,14 +14,14 @@ class Scale(nn.Module):
 
     Args:
         channels: of a point, its coordinates (3) first.
-        radius: of the neighbourhood, in the units of the coordinates.
-        neighbours: number of points taken from it.
+        radius: of the neighborhood, in the units of the coordinates.
+        neighbors: number of points taken from it.
         widths: of the three layers.
     """
 
-    def __init__(self, channels: int, radius: float, neighbours: int, widths: Sequence[int]) -> None:
+    def __init__(self, channels: int, radius: float, neighbors: int, widths: Sequence[int]) -> None:
         super().__init__()
-        self.radius, self.neighbours = radius, neighbours
+        self.radius, self.neighbors = radius, neighbors
         self.first = GroupedLinear(channels, widths[0])
         self.first_norm = PointNorm(widths[0])
         self.first_act = nn.ReLU()
@@ -31,17 +31,17 @@ class Scale(nn.Module):
 
     def forward(self, xyz: Tensor, points: Tensor, centroids: Tensor) -> Tensor:
         """Return (B, S, widths[-1]) for coordinates (B, N, 3), points (B, N, channels) and centroids (B, S, 3)."""
-        index = ball_query(xyz, centroids, self.radius, self.neighbours)
+        index = ball_query(xyz, centroids, self.radius, self.neighbors)
         x = self.first_act(self.first_norm(self.first(points, centroids, index)))
         return self.pool(self.last(self.middle(x)))
 
 
 class SetAbstraction(nn.Module):
-    """Choose centroids by farthest point sampling, and describe the neighbourhood of each at one or more scales.
+    """Choose centroids by farthest point sampling, and describe the neighborhood of each at one or more scales.
 
     Args:
         centroids: how many.
-        scales: (radius, neighbours, widths) of each.
+        scales: (radius, neighbors, widths) of each.
     """
 
     def __init__(self, channels: int, centroids: int, scales: Sequence[tuple[float, int, Sequence[int]]]) -> None:

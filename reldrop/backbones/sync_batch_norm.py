@@ -15,7 +15,7 @@ from reldrop.backbones.point_layers import NormMax, PointNorm
 from reldrop.utils.errors import ReldropError
 
 
-class Together:
+class SyncBatchNorm:
     """Lets the batch norms of `model` take their statistics, in training, over the shares of all processes.
 
     Unlike torch's SyncBatchNorm, it also works on the CPU, and the modules keep their types, which say to an
@@ -47,10 +47,10 @@ class Together:
         norm.num_batches_tracked.add_(1)
         flat = x.flatten(0, -2) if isinstance(norm, PointNorm) else x
         buffers = norm.running_mean, norm.running_var
-        return _TogetherNorm.apply(flat, norm.weight, norm.bias, *buffers, norm.momentum, norm.eps).view_as(x)
+        return _SyncBatchNormFunction.apply(flat, norm.weight, norm.bias, *buffers, norm.momentum, norm.eps).view_as(x)
 
 
-class _TogetherNorm(Function):
+class _SyncBatchNormFunction(Function):
     """Batch norm of x (B, C, ...) of this process by mean and variance over all processes."""
 
     @staticmethod
@@ -83,14 +83,14 @@ class _TogetherNorm(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse, total = ctx.saved_tensors
         shape = (-1, *(1 for _ in x.shape[2:]))
-        normalised = (x.to(mean.dtype) - mean.view(shape)) * inverse.view(shape)
+        normalized = (x.to(mean.dtype) - mean.view(shape)) * inverse.view(shape)
         wide = grad.to(mean.dtype)
-        own = torch.stack([wide.sum(_others(x)), (wide * normalised).sum(_others(x))])
+        own = torch.stack([wide.sum(_others(x)), (wide * normalized).sum(_others(x))])
         overall = own.clone()
         dist.all_reduce(overall)
         of_mean, of_variance = (overall / total).view(2, *shape)
         scale = (weight * inverse).view(shape)
-        of_x = (scale * (wide - of_mean - normalised * of_variance)).to(x.dtype)
+        of_x = (scale * (wide - of_mean - normalized * of_variance)).to(x.dtype)
         return of_x, own[1].to(weight.dtype), own[0].to(weight.dtype), None, None, None, None
 
 

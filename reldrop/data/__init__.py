@@ -11,13 +11,13 @@ from reldrop.data.images.imagenet import imagenet
 from reldrop.data.points.dataset import PointData, PointSplit
 from reldrop.data.points.datasets import modelnet, point_folder, shapenet
 from reldrop.data.points.synthetic import shapes
-from reldrop.data.points.transforms import Perturbation
+from reldrop.data.points.transforms import PointTransform
 
 __all__ = [
     "Data",
     "ImageData",
     "ImageSplit",
-    "Perturbation",
+    "PointTransform",
     "PointData",
     "PointSplit",
     "Regions",

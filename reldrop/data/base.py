@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
-from reldrop.distributed.sharding import ALL, Part, Share
+from reldrop.distributed.sharding import ALL, BatchSharder, Shard
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 
@@ -22,7 +22,7 @@ class Split(Protocol):
 
     def to(self, device: torch.device | str) -> Self: ...
 
-    def batches(self, order: Tensor, batch_size: int, share: Share = ALL) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, order: Tensor, batch_size: int, sharder: BatchSharder = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the items of `order`, int64 on the CPU, as they are stored, and which they are, on the split's device."""
         ...
 
@@ -64,26 +64,26 @@ class Data:
         return len(self.classes)
 
     @property
-    def model_options(self) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         """What a backbone is told about the data."""
         raise NotImplementedError
 
     @property
-    def augmentation_options(self) -> dict[str, Any]:
+    def augmentation_kwargs(self) -> dict[str, Any]:
         """What an augmentation that fills occluded parts is told about the data."""
         return {}
 
-    def example(self) -> Tensor:
+    def dummy_input(self) -> Tensor:
         """Return a batch of one input, on the CPU, to check a network with."""
         raise NotImplementedError
 
-    def perturb(self, inputs: Tensor, generator: torch.Generator, part: Part | None = None) -> Tensor:
+    def transform(self, inputs: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
         """Return what training makes of a batch of inputs after their occlusion; as it is here, the inputs.
 
         Args:
             inputs: (B, ...), on any device.
             generator: on the CPU.
-            part: which rows of a batch the inputs are: the draws are those for the whole batch. None if they are all.
+            shard: which rows of a batch the inputs are: the draws are those for the whole batch. None if they are all.
         """
         return inputs
 
@@ -102,7 +102,9 @@ class Data:
         """Return how many items that batch of `train_batches` has, in all processes."""
         return min(batch_size, self._items_per_epoch(batch_size) - number * batch_size)
 
-    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0, share: Share = ALL) -> Batches:
+    def train_batches(
+        self, epoch: int, *, batch_size: int, seed: int, start: int = 0, sharder: BatchSharder = ALL
+    ) -> Batches:
         """Yield the training inputs of an epoch and their targets, shuffled, each once.
 
         The batches from `start` on are the same for every `start`.
@@ -113,21 +115,23 @@ class Data:
                 norm cannot train on one.
             seed: of the run.
             start: number of batches to skip.
-            share: which rows of each batch to yield; they are the same as in the whole batch.
+            sharder: which rows of each batch to yield; they are the same as in the whole batch.
 
         Yields:
             Inputs float32 (b, ...) and targets int64 (b,), on the device of the data.
         """
         raise NotImplementedError
 
-    def eval_batches(self, split: str, *, batch_size: int, limit: int | None = None, share: Share = ALL) -> Batches:
+    def eval_batches(
+        self, split: str, *, batch_size: int, limit: int | None = None, sharder: BatchSharder = ALL
+    ) -> Batches:
         """Yield the inputs of a split and their targets in a fixed order.
 
         Args:
             split: train, validation or test.
             batch_size: items a batch.
             limit: only that many items, a random choice that is the same for every run; None for all.
-            share: which batches to yield, each process others and none twice. One may have none.
+            sharder: which batches to yield, each process others and none twice. One may have none.
 
         Yields:
             Inputs float32 (b, ...) and targets int64 (b,), on the device of the data.
@@ -135,11 +139,11 @@ class Data:
         Raises:
             ReldropError: there is no such split, `limit` is below 1, or an input cannot be read.
         """
-        for inputs, targets, _ in self.eval_items(split, batch_size=batch_size, limit=limit, share=share):
+        for inputs, targets, _ in self.eval_items(split, batch_size=batch_size, limit=limit, sharder=sharder):
             yield inputs, targets
 
     def eval_items(
-        self, split: str, *, batch_size: int, limit: int | None = None, share: Share = ALL
+        self, split: str, *, batch_size: int, limit: int | None = None, sharder: BatchSharder = ALL
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield what `eval_batches` does, and with it, int64 (b,), which items of the split the inputs are."""
         chosen = self._split(split)
@@ -148,7 +152,7 @@ class Data:
             if limit < 1:
                 raise ReldropError(f"cannot evaluate {limit} {self.item}s of the {split} split; ask for at least 1")
             order = torch.randperm(len(chosen), generator=generator(0, "limit"))[:limit].sort().values
-        for stored, indices in chosen.batches(share.batches(order, batch_size), batch_size):
+        for stored, indices in chosen.batches(sharder.batches(order, batch_size), batch_size):
             yield self._network_inputs(stored), chosen.labels[indices], indices
 
     def _network_inputs(self, stored: Tensor) -> Tensor:

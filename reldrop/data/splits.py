@@ -19,7 +19,7 @@ def _ranked(labels: Tensor, stream: str) -> tuple[Tensor, Tensor]:
     return order, rank
 
 
-def evenly(labels: Tensor, count: int | None, setting: str, item: str = "image") -> Tensor:
+def stratified_subset(labels: Tensor, count: int | None, setting: str, item: str = "image") -> Tensor:
     """Choose `count` items, as many of one class as of another as far as they go.
 
     A smaller choice is part of a larger one.
@@ -47,7 +47,7 @@ def evenly(labels: Tensor, count: int | None, setting: str, item: str = "image")
     return order[rank.argsort(stable=True)[:count]].sort().values
 
 
-def hold_out(labels: Tensor, count: int, stream: str) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, count: int, stream: str) -> tuple[Tensor, Tensor]:
     """Set `count` items aside, of each class the same share.
 
     Returns:
@@ -77,12 +77,12 @@ def split_training(
         ReldropError: `validation` or `subset` is out of range.
     """
     if validation == 0:
-        return evenly(labels, subset, "subset", item), None
+        return stratified_subset(labels, subset, "subset", item), None
     count = round(validation * len(labels))
     if not 1 <= count < len(labels):
         raise ReldropError(
             f"validation={validation} of {len(labels)} training {item}s leaves no {item} on one side; "
             "choose a share that leaves some on both"
         )
-    kept, held_out = hold_out(labels, count, "validation")
-    return kept[evenly(labels[kept], subset, "subset", item)], held_out
+    kept, held_out = stratified_split(labels, count, "validation")
+    return kept[stratified_subset(labels[kept], subset, "subset", item)], held_out

@@ -121,20 +121,20 @@ def _refuse_half_on_cpu(fabric: "Fabric", precision: str, group: str) -> "Fabric
     return fabric
 
 
-def are_several() -> bool:
+def is_distributed() -> bool:
     """Whether this process is connected to others."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 @functools.cache
-def reports() -> bool:
+def should_report() -> bool:
     """Whether this process shall report the failure that it has: the first one to ask, of all that are connected.
 
     The others may have failed for the same reason, or only because that process is gone. Where all fail alike, as before
     they are connected, it is the one of rank 0.
     """
     rank = launched().rank
-    if not are_several():
+    if not is_distributed():
         if rank:
             time.sleep(PATIENCE_AT_START)
         return rank == 0
@@ -147,7 +147,7 @@ def reports() -> bool:
 
 
 def disconnect() -> None:
-    """Part from the other processes, at the end."""
+    """Shard from the other processes, at the end."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

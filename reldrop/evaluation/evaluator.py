@@ -19,7 +19,7 @@ from reldrop.config import build
 from reldrop.data import Data
 from reldrop.data.images.annotations import Regions, find_regions
 from reldrop.distributed.launch import one_device
-from reldrop.evaluation.robustness import Robustness, summarise
+from reldrop.evaluation.robustness import Robustness, summarize
 from reldrop.reporting.records import Record, numbers
 from reldrop.runs.reader import Checkpoint, read_checkpoint
 from reldrop.runs.run import atomic_write, write_json_atomic, writing
@@ -106,8 +106,8 @@ class Evaluator:
             return evaluation
         logger.info("%s", checkpoint.name)
         data = self._read(checkpoint)
-        model = checkpoint.network(**data.model_options).to(self.fabric.device)
-        self.attribution.check(model, data.example().to(self.fabric.device))
+        model = checkpoint.network(**data.model_kwargs).to(self.fabric.device)
+        self.attribution.check(model, data.dummy_input().to(self.fabric.device))
         root = Path(settings.data_dir or str(checkpoint.cfg.data_dir)).expanduser()
         regions = self._regions(data, root)
         with self.fabric.autocast():
@@ -116,7 +116,7 @@ class Evaluator:
             "hidden": "pixels" if data.inputs == "images" else "points",
             "regions_from": None if regions is None else regions.source,
         }
-        figures = {**label, **facts, **summarise(samples, self.suite.blocks)}
+        figures = {**label, **facts, **summarize(samples, self.suite.blocks)}
         evaluation = Evaluation(folder, figures, samples)
         with writing(f"into {folder}"):
             evaluation.write(self.suite.name)
@@ -182,7 +182,7 @@ def _in_words(figures: Mapping[str, Any]) -> str:
     """Say in a few lines what was measured."""
     clean, curves = figures["clean"], figures["curves"]["accuracy"]
     lines = [
-        f"clean: top-1 {clean['top1']:.2%}, train - test {clean['generalisation_gap']:.2%}, "
+        f"clean: top-1 {clean['top1']:.2%}, train - test {clean['generalization_gap']:.2%}, "
         f"RMS calibration error {clean['rms_calibration_error']:.2%}, AURRA {clean['aurra']:.2%}",
         f"area under the accuracy when most relevant goes first {curves['most']:.2%}, least {curves['least']:.2%}, "
         f"random {curves['random']:.2%}",

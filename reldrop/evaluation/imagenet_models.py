@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from reldrop.data.images.crops import CentreCrop
+from reldrop.data.images.crops import CenterCrop
 from reldrop.data.images.dataset import ImageSplit
-from reldrop.data.images.decoding import Reading, StreamedImages
+from reldrop.data.images.decoding import DecodeOptions, StreamedImages
 from reldrop.data.images.folders import Files
 from reldrop.data.images.imagenet_labels import read_wnids
 from reldrop.evaluation.preprocessing import Preprocessing, of_timm, standard
@@ -25,7 +25,7 @@ from reldrop.utils.text import unknown
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvalModel:
     """A network for the 1,000 classes of ImageNet, what it is called in reports, and what it makes of an image first."""
 
     name: str
@@ -33,7 +33,7 @@ class Subject:
     preprocessing: Preprocessing
 
 
-def of_run(path: Path, checkpoint: str, config: Path | None, preprocessing: str) -> Subject:
+def of_run(path: Path, checkpoint: str, config: Path | None, preprocessing: str) -> EvalModel:
     """Return the network of a run on the 1,000 classes of ImageNet, with a checkpoint's weights.
 
     Args:
@@ -52,12 +52,12 @@ def of_run(path: Path, checkpoint: str, config: Path | None, preprocessing: str)
     network = trained.network(num_classes=len(synsets()), channels=3, size=data.size)
     seen = standard(data.mean, data.std)
     if preprocessing == "own":
-        frame = CentreCrop(data.eval_resize, data.interpolation)
+        frame = CenterCrop(data.eval_resize, data.interpolation)
         seen = Preprocessing(frame, data.size, tuple(data.mean), tuple(data.std))
-    return Subject(trained.name, network, seen)
+    return EvalModel(trained.name, network, seen)
 
 
-def of_timm_model(name: str, weights: str | None, preprocessing: str) -> Subject:
+def of_timm_model(name: str, weights: str | None, preprocessing: str) -> EvalModel:
     """Return a network of timm with its weights, or with those of a file.
 
     Args:
@@ -84,10 +84,10 @@ def of_timm_model(name: str, weights: str | None, preprocessing: str) -> Subject
     own = of_timm(network, name) if preprocessing == "own" else None
     config = timm.data.resolve_model_data_config(network)
     subject = name if overlay is None else f"{name}, weights of {file.name}"
-    return Subject(subject, network, own or standard(config["mean"], config["std"]))
+    return EvalModel(subject, network, own or standard(config["mean"], config["std"]))
 
 
-def predictor(subject: Subject, fabric: Fabric, batch_size: int, workers: int, progress: bool) -> Predict:
+def make_predict_fn(subject: EvalModel, fabric: Fabric, batch_size: int, workers: int, progress: bool) -> Predict:
     """Return the function by which the suite has files predicted.
 
     Raises:
@@ -105,7 +105,7 @@ def predictor(subject: Subject, fabric: Fabric, batch_size: int, workers: int, p
         ) from error
 
     def predict(files: Files, title: str) -> Iterator[tuple[Tensor, Tensor]]:
-        reading = Reading(preprocessing.frame)
+        reading = DecodeOptions(preprocessing.frame)
         images = StreamedImages(files.paths, preprocessing.size, workers, reading)
         split = ImageSplit(images, files.labels).to(fabric.device)
         batches = split.batches(torch.arange(len(files)), batch_size)
@@ -113,7 +113,7 @@ def predictor(subject: Subject, fabric: Fabric, batch_size: int, workers: int, p
         quiet = None if progress else True  # None: only on a terminal
         for inputs, indices in tqdm(batches, title, total, unit="batch", leave=False, disable=quiet):
             with torch.inference_mode():
-                logits = network(preprocessing.normalise(inputs))
+                logits = network(preprocessing.normalize(inputs))
             yield logits, split.labels[indices]
 
     return predict

@@ -7,7 +7,7 @@ import torch
 
 from reldrop.data.images.folders import Files, class_files, class_names, flat_images
 from reldrop.data.images.imagenet_labels import val_wnids
-from reldrop.data.splits import evenly
+from reldrop.data.splits import stratified_subset
 from reldrop.evaluation.imagenet_classes import SETS, class_wnids, synsets
 from reldrop.utils.errors import ReldropError
 
@@ -59,7 +59,7 @@ def some(files: Files, limit: int | None) -> Files:
     """Return up to `limit` of them, the same ones each time and as evenly over the classes as they go; None for all."""
     if limit is None or limit >= len(files):
         return files
-    return files[evenly(files.labels, limit, "limit")]
+    return files[stratified_subset(files.labels, limit, "limit")]
 
 
 def _class_folders(folder: Path, wnids: Sequence[str], title: str) -> Files:

@@ -9,7 +9,7 @@ from PIL import Image
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from reldrop.data.images.crops import FILTERS, CentreCrop, Frame
+from reldrop.data.images.crops import FILTERS, CenterCrop, CropFn
 from reldrop.utils.errors import ReldropError
 
 RESIZE, SIZE = 256, 224  # pixels: what ImageNet-A, -O and -R were published with
@@ -17,7 +17,7 @@ RESIZE, SIZE = 256, 224  # pixels: what ImageNet-A, -O and -R were published wit
 
 @dataclass(frozen=True)
 class Squash:
-    """Resize both sides to `resize` pixels, whatever the shape, then take a square from the centre.
+    """Resize both sides to `resize` pixels, whatever the shape, then take a square from the center.
 
     Attributes:
         resize: at least the side of the square.
@@ -44,25 +44,25 @@ class Preprocessing:
         std: likewise.
     """
 
-    frame: Frame
+    frame: CropFn
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Turn images, uint8 (B, 3, size, size), into network inputs, float32."""
         mean, std = (torch.tensor(value, device=images.device)[:, None, None] for value in (self.mean, self.std))
         return (images.float() / 255 - mean) / std
 
     def described(self) -> str:
-        """Say it in words, e.g. "resize 256, centre crop 224, bilinear"."""
+        """Say it in words, e.g. "resize 256, center crop 224, bilinear"."""
         how = "squash to" if isinstance(self.frame, Squash) else "resize"
-        return f"{how} {self.frame.resize}, centre crop {self.size}, {self.frame.interpolation}"
+        return f"{how} {self.frame.resize}, center crop {self.size}, {self.frame.interpolation}"
 
 
 def standard(mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
     """Return that of the published figures: the short side to 256 pixels, bilinear, of which the central 224 are cut."""
-    return Preprocessing(CentreCrop(RESIZE, "bilinear"), SIZE, tuple(mean), tuple(std))
+    return Preprocessing(CenterCrop(RESIZE, "bilinear"), SIZE, tuple(mean), tuple(std))
 
 
 def of_timm(model: nn.Module, name: str) -> Preprocessing:
@@ -79,6 +79,6 @@ def of_timm(model: nn.Module, name: str) -> Preprocessing:
             f"preprocessing=own: {name} takes {height}x{width} pixels, crop_mode={config['crop_mode']}, "
             f"crop_pct={config['crop_pct']}, {config['interpolation']}, which is not supported; take preprocessing=standard"
         )
-    kind = Squash if config["crop_mode"] == "squash" else CentreCrop
+    kind = Squash if config["crop_mode"] == "squash" else CenterCrop
     frame = kind(math.floor(height / config["crop_pct"]), config["interpolation"])
     return Preprocessing(frame, height, tuple(config["mean"]), tuple(config["std"]))

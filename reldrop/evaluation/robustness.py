@@ -12,7 +12,7 @@ from tqdm import tqdm
 from reldrop.attribution import Attribution
 from reldrop.data import Data
 from reldrop.data.images.annotations import Regions
-from reldrop.distributed.sharding import ALL, Share
+from reldrop.distributed.sharding import ALL, BatchSharder
 from reldrop.metrics import occlusion
 from reldrop.metrics.accuracy import confidences, ranks, top_k
 from reldrop.metrics.calibration import aurra, rms_calibration_error
@@ -42,7 +42,7 @@ class Robustness:
         blocks: shares of the area, or of the points, that one block hides.
         block_draws: random places of a block, over which the accuracy is averaged.
         regions: where boxes or masks of the test images come from, see `reldrop.data.images.annotations.find_regions`.
-        train_samples: clean training samples for the generalisation gap; None for all.
+        train_samples: clean training samples for the generalization gap; None for all.
         seed: of the random orders and places.
 
     Raises:
@@ -73,13 +73,13 @@ class Robustness:
         batch_size: int = 256,
         predict: occlusion.Predict | None = None,
         progress: bool = True,
-        share: Share = ALL,
+        sharder: BatchSharder = ALL,
     ) -> Samples:
         """Return what is measured of each of N test samples, float64, not a number where it is not defined.
 
         Keys are paths. clean/: label, rank of the true class, confidence. curves/ORDER/: correct and probability of the true
         class, (N, steps + 1), with most, least, and random first; the last two averaged over draws where random.
-        blocks/PLACE/: likewise (N, blocks), with the block where most relevance is, at random, and in the centre. regions/ and
+        blocks/PLACE/: likewise (N, blocks), with the block where most relevance is, at random, and in the center. regions/ and
         spread/: see `reldrop.metrics.regions`.
 
         Args:
@@ -89,19 +89,19 @@ class Robustness:
             limit: test samples, a random choice that is always the same; None for all.
             batch_size: inputs that the network is shown at once.
             predict: what calls the network, e.g. in another precision; None for the network itself.
-            share: which of several processes this is; each measures other samples, perhaps none.
+            sharder: which of several processes this is; each measures other samples, perhaps none.
 
         Raises:
             ReldropError: the settings do not fit the data.
         """
         predict = torch.inference_mode()(predict or model)
         occluder = self._occluder(data)
-        counts = occlusion.step_counts(data.example()[0].numel() // data.channels, self.steps)
+        counts = occlusion.step_counts(data.dummy_input()[0].numel() // data.channels, self.steps)
         draws = generator(self.seed, "attribution")
         measured: dict[str, list[Tensor]] = {}
         total = min(limit or len(data.test), len(data.test))
         bar = tqdm(total=total, desc="test", unit=data.item, leave=False, disable=None if progress else True)
-        for inputs, targets, items in data.eval_items("test", batch_size=batch_size, limit=limit, share=share):
+        for inputs, targets, items in data.eval_items("test", batch_size=batch_size, limit=limit, sharder=sharder):
             relevance = attribution(model, inputs, targets, generator=draws).double()
             logits, hide = predict(inputs), occluder.start(inputs, items)
             at_once = occluder.at_once(len(inputs), batch_size)
@@ -127,7 +127,7 @@ class Robustness:
 
     def _occluder(self, data: Data) -> occlusion.Occluder:
         fill = self.fill or {"images": "mean", "points": "first"}[data.inputs]
-        return occlusion.Occluder(fill, data.inputs, data.augmentation_options.get("normalisation"))
+        return occlusion.Occluder(fill, data.inputs, data.augmentation_kwargs.get("normalization"))
 
     def _clean(self, logits: Tensor, targets: Tensor) -> Samples:
         return {"clean/label": targets, "clean/rank": ranks(logits, targets), "clean/confidence": confidences(logits)}
@@ -164,7 +164,7 @@ class Robustness:
         return {
             "relevant": [(occlusion.relevant_block(relevance, size) for size in sizes)],
             "random": [map(partial(at_random, draw=draw), sizes) for draw in range(self.block_draws)],
-            "centre": [(occlusion.central_block(size, shape, inputs.device) for size in sizes)],
+            "center": [(occlusion.central_block(size, shape, inputs.device) for size in sizes)],
         }
 
     def _balls(self, inputs: Tensor, relevance: Tensor, items: Tensor) -> dict[str, list[Iterator[Tensor]]]:
@@ -172,18 +172,18 @@ class Robustness:
         counts = [max(1, round(area * shape[1])) for area in self.blocks]
         rows = torch.arange(len(xyz), device=xyz.device)
 
-        def around(centre: Tensor) -> Iterator[Tensor]:
-            return occlusion.most_first(occlusion.nearness_ranks(xyz, centre), counts, shape)
+        def around(center: Tensor) -> Iterator[Tensor]:
+            return occlusion.most_first(occlusion.nearness_ranks(xyz, center), counts, shape)
 
         uniform = uniform_of_items(items, self.block_draws, derive_seed(self.seed, "random ball"))
         return {
             "relevant": [around(xyz[rows, relevance.argmax(1)])],
             "random": [around(xyz[rows, (place * shape[1]).long()]) for place in uniform.T],
-            "centre": [around(xyz.mean(1))],
+            "center": [around(xyz.mean(1))],
         }
 
 
-def summarise(samples: Mapping[str, Tensor], blocks: Sequence[float]) -> dict[str, Any]:
+def summarize(samples: Mapping[str, Tensor], blocks: Sequence[float]) -> dict[str, Any]:
     """Return means over the samples that `Robustness.measure` gave, nested: all in [0, 1] but for differences and spread.
 
     Args:
@@ -199,7 +199,7 @@ def summarise(samples: Mapping[str, Tensor], blocks: Sequence[float]) -> dict[st
             "top5": top_k(rank, 5),
             "class_mean": _class_mean((rank == 0).double(), samples["clean/label"].long()),
             "train_top1": train,
-            "generalisation_gap": train - test,
+            "generalization_gap": train - test,
             "rms_calibration_error": rms_calibration_error(confidence, rank == 0),
             "aurra": aurra(confidence, rank == 0),
         },

@@ -1,4 +1,4 @@
-"""Occlusion: what a network still recognises when parts of its input are hidden.
+"""Occlusion: what a network still recognizes when parts of its input are hidden.
 
 Everything works on whole batches. A part that is hidden is a mask, bool (B, H, W) or (B, N), made when it is needed from the
 ranks of pixels or points; `Occluder` hides it, and `outcomes` shows the network several of them at once.
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reldrop.augmentation import Fill
-from reldrop.augmentation.fill import Normalisation
+from reldrop.augmentation.fill import Normalization
 from reldrop.augmentation.masks import rectangles
 from reldrop.metrics.accuracy import ranks
 from reldrop.utils.errors import ReldropError
@@ -35,19 +35,19 @@ class Occluder:
             clouds, "first" (a copy of the first point), "zero" (the origin, without normal), or "remove": nothing, the cloud
             gets smaller, down to one point.
         inputs: "images" or "points".
-        normalisation: (mean, std) per channel of images in [0, 1].
+        normalization: (mean, std) per channel of images in [0, 1].
 
     Raises:
         ReldropError: for another fill.
     """
 
-    def __init__(self, fill: str, inputs: str, normalisation: Normalisation | None = None) -> None:
+    def __init__(self, fill: str, inputs: str, normalization: Normalization | None = None) -> None:
         if fill not in FILLS[inputs]:
             raise ReldropError(f"fill={fill} is not for {inputs}; choose one of {', '.join(FILLS[inputs])}")
         self.kind = fill
         if fill in ("mean", "zero", "first"):
             on_points = inputs == "points"
-            self._fill = Fill(0.0 if on_points and fill == "zero" else fill, normalisation)
+            self._fill = Fill(0.0 if on_points and fill == "zero" else fill, normalization)
 
     def at_once(self, batch_size: int, chunk: int) -> int:
         """Return how many masks of a batch fit into `chunk` inputs, at least 1; clouds that get smaller differ in size."""
@@ -57,7 +57,7 @@ class Occluder:
         """Return a function that hides what is masked, bool (B, H, W) or (B, N), in copies of the inputs.
 
         Args:
-            inputs: (B, C, H, W) or (B, N, C), normalised.
+            inputs: (B, C, H, W) or (B, N, C), normalized.
             items: int64 (B,), numbers of the samples, which noise depends on.
 
         Returns:
@@ -179,12 +179,12 @@ def central_block(block: tuple[int, int], shape: Sequence[int], device: torch.de
     return _blocks(top, left, block, shape)
 
 
-def nearness_ranks(xyz: Tensor, centre: Tensor) -> Tensor:
+def nearness_ranks(xyz: Tensor, center: Tensor) -> Tensor:
     """Return the place of each point (B, N, 3) in the order of distance from a point (B, 3): int64 (B, N).
 
     The first so many are the ball around it that holds them.
     """
-    return feature_ranks(-(xyz - centre[:, None]).square().sum(-1))
+    return feature_ranks(-(xyz - center[:, None]).square().sum(-1))
 
 
 def _blocks(top: Tensor, left: Tensor, block: tuple[int, int], shape: Sequence[int]) -> Tensor:

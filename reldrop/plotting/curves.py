@@ -1,4 +1,4 @@
-"""Figures of evaluations, for papers: vector files at the width of a column or a page, in colours that all can tell apart."""
+"""Figures of evaluations, for papers: vector files at the width of a column or a page, in colors that all can tell apart."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from reldrop.runs.run import atomic_write
 
 COLUMN, PAGE = 3.35, 6.9  # widths in inches
-# Okabe and Ito (2008), the dark ones first; lines differ in their dashes, too, for prints without colour
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+# Okabe and Ito (2008), the dark ones first; lines differ in their dashes, too, for prints without color
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 2)))
 STYLE = {
     "font.size": 8,
@@ -31,7 +31,7 @@ STYLE = {
     "svg.fonttype": "none",
 }
 ORDERS = {"most": "most relevant first", "random": "random order", "least": "least relevant first"}
-PLACES = {"relevant": "most relevant place", "random": "random place", "centre": "centre"}
+PLACES = {"relevant": "most relevant place", "random": "random place", "center": "center"}
 
 REGIONS = {"mass_accuracy": "positive relevance inside the region", "rank_accuracy": "rank accuracy"}
 
@@ -70,13 +70,13 @@ def line_figure(panels: Mapping[str, Curves], x: Sequence[float], xlabel: str, y
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         for place, (label, values) in enumerate(curves.items()):
-            colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
+            color, dashes = COLORS[place % len(COLORS)], DASHES[place % len(DASHES)]
             mean = 100 * np.nanmean(values, 0)
-            axis.plot(100 * np.asarray(x), mean, color=colour, linestyle=dashes, label=label)
+            axis.plot(100 * np.asarray(x), mean, color=color, linestyle=dashes, label=label)
             if len(values) > 1:
                 deviation = 100 * np.nanstd(values, 0, ddof=1)
                 axis.fill_between(
-                    100 * np.asarray(x), mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0
+                    100 * np.asarray(x), mean - deviation, mean + deviation, color=color, alpha=0.18, linewidth=0
                 )
         axis.set(xlabel=xlabel, xlim=(0, 100 * max(x)))
         if len(panels) > 1:
@@ -101,9 +101,9 @@ def histogram_figure(panels: Mapping[str, Mapping[str, np.ndarray]], chance: flo
         for place, (label, values) in enumerate(shares.items()):
             values = values[np.isfinite(values)]
             counts = np.histogram(values, edges)[0] / max(len(values), 1)
-            colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
-            axis.stairs(100 * counts, 100 * edges, color=colour, linestyle=dashes, label=label, linewidth=1.3)
-            axis.plot(100 * values.mean(), 0, "^", color=colour, markersize=5, clip_on=False, zorder=3)
+            color, dashes = COLORS[place % len(COLORS)], DASHES[place % len(DASHES)]
+            axis.stairs(100 * counts, 100 * edges, color=color, linestyle=dashes, label=label, linewidth=1.3)
+            axis.plot(100 * values.mean(), 0, "^", color=color, markersize=5, clip_on=False, zorder=3)
         axis.axvline(100 * chance, color="0.5", linewidth=0.8, label="share of the area, mean")
         axis.set(xlabel=f"{title} (%)", xlim=(0, 100))
     axes[0].set(ylabel="samples (%)", ylim=(0, None))
@@ -125,12 +125,12 @@ def dot_figure(metrics: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         axis.set_visible(False)
     for number, (axis, (title, values)) in enumerate(zip(axes.flat, metrics.items(), strict=False)):
         for place, label in enumerate(labels):
-            colour = COLOURS[place % len(COLOURS)]
+            color = COLORS[place % len(COLORS)]
             axis.plot(
-                values[label], [place] * len(values[label]), "o", color=colour, markersize=3.5, alpha=0.7, linewidth=0
+                values[label], [place] * len(values[label]), "o", color=color, markersize=3.5, alpha=0.7, linewidth=0
             )
             if values[label]:
-                axis.plot([np.mean(values[label])] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=1.8)
+                axis.plot([np.mean(values[label])] * 2, [place - 0.3, place + 0.3], color=color, linewidth=1.8)
         axis.set_title(title, fontsize=7)
         axis.set(ylim=(len(labels) - 0.5, -0.5))
         axis.margins(x=0.15)

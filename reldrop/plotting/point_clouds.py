@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-GREY, ORANGE = "#b8b8b8", "#d55e00"  # told apart by the colour-blind as well (Okabe and Ito 2008)
+GREY, ORANGE = "#b8b8b8", "#d55e00"  # told apart by the color-blind as well (Okabe and Ito 2008)
 
 
 def cloud_grid(
     xyz: Tensor, maps: Mapping[str, Tensor], dropped: Mapping[str, Tensor], titles: list[str], up: int = 1
 ) -> Figure:
-    """Return a figure with a column for each cloud: rows coloured by relevance, then one for each dropout.
+    """Return a figure with a column for each cloud: rows colored by relevance, then one for each dropout.
 
     Args:
         xyz: (n, N, 3).
@@ -32,17 +32,17 @@ def cloud_grid(
             line, views, relevances.detach().float().cpu().numpy(), strict=True
         ):
             order = (-depth).argsort()
-            # A few points may hold most of the relevance: the colours of the 2 % with the largest are full.
+            # A few points may hold most of the relevance: the colors of the 2 % with the largest are full.
             limit = np.quantile(abs(values), 0.98) or abs(values).max() or 1.0
-            colours = {"c": values[order], "cmap": "coolwarm", "vmin": -limit, "vmax": limit}
-            axis.scatter(across[order], upward[order], **colours, **_marks(across))
+            colors = {"c": values[order], "cmap": "coolwarm", "vmin": -limit, "vmax": limit}
+            axis.scatter(across[order], upward[order], **colors, **_marks(across))
         label_row(line[0], label)
     for line, (label, masks) in zip(axes[len(maps) :], dropped.items(), strict=True):
         for axis, (across, upward, depth), mask in zip(line, views, masks.cpu().numpy(), strict=True):
-            for points, colour in ((~mask, GREY), (mask, ORANGE)):
+            for points, color in ((~mask, GREY), (mask, ORANGE)):
                 chosen = points.nonzero()[0]
                 chosen = chosen[(-depth[chosen]).argsort()]
-                axis.scatter(across[chosen], upward[chosen], c=colour, **_marks(across))
+                axis.scatter(across[chosen], upward[chosen], c=color, **_marks(across))
         label_row(line[0], label)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=7)
@@ -50,7 +50,7 @@ def cloud_grid(
         axis.set(xticks=[], yticks=[], aspect="equal", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05))
         axis.spines[:].set_visible(False)
     if dropped:
-        handles = [axes[-1][0].scatter([], [], c=colour, s=8) for colour in (ORANGE, GREY)]
+        handles = [axes[-1][0].scatter([], [], c=color, s=8) for color in (ORANGE, GREY)]
         figure.legend(handles, ["dropped", "kept"], loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     return figure
 

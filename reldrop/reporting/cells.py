@@ -6,7 +6,7 @@ from typing import Any
 
 from reldrop.reporting.records import Record, as_text
 from reldrop.reporting.scores import Score
-from reldrop.reporting.statistics import Comparison, Summary, compare, summarise
+from reldrop.reporting.statistics import Comparison, Summary, compare, summarize
 from reldrop.runs.run import run_hash
 from reldrop.utils.errors import ReldropError
 
@@ -65,7 +65,7 @@ class Cell:
     def __post_init__(self) -> None:
         values = self.arm.values(self.score) if self.arm else {}
         if values:
-            self.summary = summarise(list(values.values()))
+            self.summary = summarize(list(values.values()))
 
 
 def arm_of(records: Iterable[Record], cell: str) -> Arm:

@@ -13,7 +13,7 @@ from reldrop.evaluation.evaluator import Evaluation
 from reldrop.plotting.curves import dot_figure, figures_of, save
 from reldrop.reporting import cells, layouts
 from reldrop.reporting.records import Record, read_config
-from reldrop.reporting.statistics import Comparison, compare, summarise
+from reldrop.reporting.statistics import Comparison, compare, summarize
 from reldrop.runs.run import write_json_atomic, write_text_atomic, writing
 from reldrop.utils.columns import aligned
 from reldrop.utils.errors import ReldropError
@@ -25,7 +25,7 @@ BASELINES = tuple(name for names in cells.BASELINES.values() for name in names) 
 METRICS: dict[str, tuple[str, float]] = {
     "clean/top1": ("test accuracy (%)", 100),
     "clean/class_mean": ("mean class accuracy (%)", 100),
-    "clean/generalisation_gap": ("train - test accuracy (%)", 100),
+    "clean/generalization_gap": ("train - test accuracy (%)", 100),
     "clean/rms_calibration_error": ("RMS calibration error (%)", 100),
     "clean/aurra": ("AURRA (%)", 100),
     "curves/accuracy/most": ("area, most relevant first (%)", 100),
@@ -34,7 +34,7 @@ METRICS: dict[str, tuple[str, float]] = {
     "curves/accuracy/least_minus_most": ("area, least - most (%)", 100),
     "blocks/relevant/mean": ("block, most relevant (%)", 100),
     "blocks/random/mean": ("block, random (%)", 100),
-    "blocks/centre/mean": ("block, centre (%)", 100),
+    "blocks/center/mean": ("block, center (%)", 100),
     "regions/mass_accuracy": ("mass accuracy (%)", 100),
     "regions/rank_accuracy": ("rank accuracy (%)", 100),
     "regions/pointing_game": ("pointing game (%)", 100),
@@ -166,7 +166,7 @@ def _values(runs: Mapping[int, Evaluation], path: str, factor: float) -> dict[in
 def _mean(values: Sequence[float]) -> str:
     if not values:
         return ""
-    summary = summarise(values)
+    summary = summarize(values)
     deviation = "" if summary.deviation is None else f" ± {summary.deviation:.2f}"
     return f"{summary.mean:.2f}{deviation}"
 

@@ -9,12 +9,12 @@ TITLES = {
     "selected_test_top1": "test, selected by validation",
     "test_class_mean": "class mean, last",
     "best_test_class_mean": "class mean, best",
-    "generalisation_gap": "train - test",
+    "generalization_gap": "train - test",
     "zero_shot.imagenet_a.top1": "ImageNet-A",
     "zero_shot.imagenet_r.top1": "ImageNet-R",
     "zero_shot.imagenet_o.aupr": "ImageNet-O, AUPR",
 }
-DEFAULT = ("test_top1", "best_test_top1", "test_class_mean", "best_test_class_mean", "generalisation_gap")
+DEFAULT = ("test_top1", "best_test_top1", "test_class_mean", "best_test_class_mean", "generalization_gap")
 ZERO_SHOT = tuple(key for key in TITLES if key.startswith("zero_shot."))
 _SHARES = (
     r"top\d+|class_mean|gap|accuracy|probability|blocks|aupr|auroc|fpr95|aurra|calibration|difference|pointing|share"

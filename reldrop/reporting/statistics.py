@@ -51,7 +51,7 @@ class Comparison:
         return (low > 0 or high < 0) and self.p_value < 1 - self.confidence
 
 
-def summarise(values: Sequence[float]) -> Summary:
+def summarize(values: Sequence[float]) -> Summary:
     """Return mean and deviation of at least one value."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Summary(len(values), float(np.mean(values)), deviation)

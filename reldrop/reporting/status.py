@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf.errors import OmegaConfBaseException
 
 from reldrop.reporting.records import read_config, run_folders
-from reldrop.runs.queue import planned
+from reldrop.runs.queue import queued_runs
 from reldrop.runs.run import is_held
 from reldrop.utils.columns import aligned
 from reldrop.utils.errors import ReldropError, first_line
@@ -55,7 +55,7 @@ def status_table(results: Path) -> str:
     Raises:
         ReldropError: if there are no runs, or a sweep's list of them cannot be read.
     """
-    folders = dict.fromkeys([*run_folders(results), *planned(results)])
+    folders = dict.fromkeys([*run_folders(results), *queued_runs(results)])
     runs = [status_of(folder) for folder in sorted(folders)]
     if not runs:
         raise ReldropError(f"no runs under {results / 'runs'}; start one with python -m reldrop.train")

@@ -17,7 +17,7 @@ PLANS = Path("hydra", "sweeps")  # in a results folder
 
 
 @contextmanager
-def written_down(runs: Iterable[Path]) -> Iterator[None]:
+def record_queue(runs: Iterable[Path]) -> Iterator[None]:
     """Keep a list of run folders beside them; it is taken back if the block refuses to start any.
 
     Raises:
@@ -42,7 +42,7 @@ def written_down(runs: Iterable[Path]) -> Iterator[None]:
         raise
 
 
-def planned(results: Path) -> list[Path]:
+def queued_runs(results: Path) -> list[Path]:
     """Return the run folders that sweeps have written down under `results`, whether or not they exist.
 
     Raises:

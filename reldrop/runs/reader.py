@@ -66,7 +66,7 @@ class Checkpoint:
         """Return the network in evaluation mode.
 
         Args:
-            options: what a backbone is told about the data, see `Data.model_options`.
+            options: what a backbone is told about the data, see `Data.model_kwargs`.
 
         Raises:
             ReldropError: the weights do not fit the configuration, or the number of classes of the data.

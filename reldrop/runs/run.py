@@ -31,11 +31,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from reldrop.distributed.launch import launched, reports
+from reldrop.distributed.launch import launched, should_report
 from reldrop.utils.errors import ReldropError, first_line
 
 # What a run's result does not depend on: where files lie, who watches, and how fast it goes. How many processes share
-# the work is no setting; that each normalises by itself (sync_batchnorm=false) goes with their number.
+# the work is no setting; that each normalizes by itself (sync_batchnorm=false) goes with their number.
 NOT_IDENTITY = (
     "data_dir",
     "results_dir",
@@ -55,7 +55,7 @@ NOT_IDENTITY = (
     "dataset.download",
     "dataset.cache_dir",
 )
-GLANCE = 0.2  # seconds, in which whoever only looks whether a run folder is held has let go of it
+LOCK_RETRY_SECONDS = 0.2  # seconds, in which whoever only looks whether a run folder is held has let go of it
 PACKAGES = ("torch", "torchvision", "timm", "zennit", "hydra-core", "lightning-fabric", "numpy", "trimesh")
 
 
@@ -112,7 +112,7 @@ def outcome(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
         **{key: last[key] for key in accuracies},
         **best,
         **selected,
-        "generalisation_gap": last["train_top1"] - last["test_top1"],
+        "generalization_gap": last["train_top1"] - last["test_top1"],
         "train_loss": last["train_loss"],
         "epochs": last["epoch"],
         "steps": last["step"],
@@ -231,7 +231,7 @@ class Run:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         # An interrupt is no failure of the run, and a full disk must not hide the error that is on its way.
-        if isinstance(error, Exception) and not self.finished and reports():
+        if isinstance(error, Exception) and not self.finished and should_report():
             with suppress(OSError):
                 self.fail(error)
         self.close()
@@ -358,7 +358,7 @@ class Run:
             os.truncate(self._metrics, len(whole[0]) + len(whole[1]))
 
 
-class Follower:
+class NullRun:
     """Stands for a run in the processes that only compute: the first one alone holds, reads and writes the folder.
 
     An exception that leaves the block is kept in FAILED all the same, if this process is the one to report it.
@@ -369,11 +369,11 @@ class Follower:
     def __init__(self, cfg: DictConfig) -> None:
         self.folder = run_folder(cfg)
 
-    def __enter__(self) -> "Follower":
+    def __enter__(self) -> "NullRun":
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and reports():
+        if isinstance(error, Exception) and should_report():
             with suppress(OSError):
                 write_text_atomic(self.folder / "FAILED", _traceback(error))
 
@@ -408,7 +408,7 @@ def _lock(folder: Path) -> IO[str]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(GLANCE)  # it may only have been `is_held` that looked
+            time.sleep(LOCK_RETRY_SECONDS)  # it may only have been `is_held` that looked
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)

@@ -56,8 +56,8 @@ class Job:
         from hydra.core.hydra_config import HydraConfig
         from hydra.core.utils import configure_log
 
-        from reldrop.distributed.launch import are_several
-        from reldrop.train import leave, train
+        from reldrop.distributed.launch import is_distributed
+        from reldrop.train import abort, train
 
         HydraConfig.instance().set_config(self.composed)
         configure_log(HydraConfig.get().job_logging)
@@ -66,8 +66,8 @@ class Job:
             train(OmegaConf.create(self.cfg))
             return None
         except Exception as error:
-            if are_several():
-                leave(traceback.format_exc())
+            if is_distributed():
+                abort(traceback.format_exc())
             # As a word: an exception of some library might not survive the way to another process.
             known = isinstance(error, ReldropError)
             logger.error("failed: %s", error if known else traceback.format_exc())
@@ -118,7 +118,7 @@ class Sweep:
     def launch(self, overrides: list[list[str]]) -> list[float]:
         """Train the runs of these overrides; return their test accuracies, nan where there is none."""
         from reldrop.distributed.launch import launched
-        from reldrop.runs.queue import written_down
+        from reldrop.runs.queue import record_queue
         from reldrop.runs.run import read_summary
 
         with _in_a_sentence(self._launcher.interrupted):
@@ -128,7 +128,7 @@ class Sweep:
             )
             logger.info("%d runs, of which %d are to be trained", len({job.folder for job in jobs}), len(missing))
             missing = [_cleared(job) for job in missing]
-            with written_down([job.folder for job in missing]) if launched().rank == 0 else nullcontext():
+            with record_queue([job.folder for job in missing]) if launched().rank == 0 else nullcontext():
                 said = self._launcher.run(missing, Path(self._config.hydra.sweep.dir).absolute()) if missing else []
         found = {job.folder: _outcome(job.folder, "already there", None) for job in jobs}
         for job, word in zip(missing, said, strict=True):

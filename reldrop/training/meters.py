@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass
-class Totals:
+class EpochMeter:
     """Sums over the batches of an epoch so far, of all processes and in all of them, on the device.
 
     They are part of the checkpoint, so that a resumed epoch ends alike.
@@ -39,7 +39,7 @@ class Totals:
         return dict(vars(self))
 
 
-class Stopwatch:
+class Timer:
     """Adds up the time of blocks of work: on the host's clock, or between events on a CUDA device, without waiting for it."""
 
     def __init__(self, device: torch.device) -> None:

@@ -15,11 +15,11 @@ def cosine(
     *,
     epochs: int,
     steps_per_epoch: int,
-    minimum: NonNegative = 1e-6,
+    eta_min: NonNegative = 1e-6,
     warmup_epochs: NonNegative = 0,
 ) -> LambdaLR:
-    """Half a cosine from the optimizer's learning rate down to `minimum` (SGDR without restarts)."""
-    floor = minimum / optimizer.param_groups[0]["lr"]
+    """Half a cosine from the optimizer's learning rate down to `eta_min` (SGDR without restarts)."""
+    floor = eta_min / optimizer.param_groups[0]["lr"]
     after = max(epochs - warmup_epochs, 1e-9)
 
     def factor(epoch: float) -> float:
@@ -35,12 +35,12 @@ def step(
     *,
     epochs: int,
     steps_per_epoch: int,
-    every: Count = 20,
+    step_size: Count = 20,
     gamma: NonNegative = 0.7,
     warmup_epochs: NonNegative = 0,
 ) -> LambdaLR:
-    """Multiply the learning rate by `gamma` after each `every` epochs."""
-    return _schedule(optimizer, lambda epoch: gamma ** (epoch // every), steps_per_epoch, warmup_epochs)
+    """Multiply the learning rate by `gamma` after each `step_size` epochs."""
+    return _schedule(optimizer, lambda epoch: gamma ** (epoch // step_size), steps_per_epoch, warmup_epochs)
 
 
 @checked

@@ -17,15 +17,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from reldrop.attribution import Attribution, Recycled
-from reldrop.attribution.recycled import Memory
-from reldrop.backbones.sync_batch_norm import Together, average_statistics
+from reldrop.attribution.recycled import RelevanceCache
+from reldrop.backbones.sync_batch_norm import SyncBatchNorm, average_statistics
 from reldrop.data import Data
 from reldrop.data.images.dataset import Visit
-from reldrop.distributed.sharding import Part, Share
+from reldrop.distributed.sharding import BatchSharder, Shard
 from reldrop.evaluation.robustness import Robustness, areas
-from reldrop.runs.run import Follower, Run
+from reldrop.runs.run import NullRun, Run
 from reldrop.training.config import TrainerConfig
-from reldrop.training.meters import Stopwatch, Totals
+from reldrop.training.meters import EpochMeter, Timer
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import derive_seed, generator
 from reldrop.utils.signals import SIGNALS, Interruptions
@@ -51,18 +51,18 @@ class Augmentation(Protocol):
         targets: Tensor,
         relevance: Callable[[Tensor, Tensor], Tensor] | None = None,
         generator: torch.Generator | None = None,
-        part: Part | None = None,
+        shard: Shard | None = None,
     ) -> Tensor: ...
 
 
-class Loop:
+class Trainer:
     """Trains `model` on `data`, epoch by epoch, and keeps what it needs to go on after an interruption in `run`.
 
     Args:
         fabric: connected to the other processes, if there are any; each trains on its share of every batch.
         model: the network; the attribution reads it as it is, training may wrap and compile it.
         scheduler: stepped after each batch.
-        run: in the first process; a `Follower` in others.
+        run: in the first process; a `NullRun` in others.
         seed: of the order of samples, of crops and other perturbations, occlusion and dropout.
 
     Raises:
@@ -78,26 +78,26 @@ class Loop:
         attribution: Attribution,
         optimizer: Optimizer,
         scheduler: LRScheduler,
-        run: Run | Follower,
+        run: Run | NullRun,
         config: TrainerConfig,
         seed: int,
     ) -> None:
         self.fabric, self.data, self.run, self.config, self.seed = fabric, data.to(fabric.device), run, config, seed
         self.augmentation, self.attribution = augmentation, attribution
-        self.share = Share(fabric.global_rank, fabric.world_size)
+        self.sharder = BatchSharder(fabric.global_rank, fabric.world_size)
         self.module = model
         self.scheduler = scheduler
         self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.module.to(memory_format=self.memory_format)  # before DDP looks at the layout of the parameters
-        self._together = Together(model) if config.sync_batchnorm and self._several else None
+        self._sync_batch_norm = SyncBatchNorm(model) if config.sync_batchnorm and self._several else None
         trained = torch.compile(model) if config.compile else model
         self.model, self.optimizer = fabric.setup(trained, optimizer)
         self.memory = self._memory()
         self.criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-        self.stopwatch = Stopwatch(fabric.device)
+        self.stopwatch = Timer(fabric.device)
         self.epoch, self.batch, self.step = 0, 0, 0  # finished epochs, finished batches of this one, steps in all
         self.best: dict[str, Any] = {}
-        self.totals = Totals()
+        self.totals = EpochMeter()
         self._conserved: list[Tensor] = []  # in this process, since the totals were last brought together
         self._unchecked: tuple[int, int, Tensor, Tensor, Tensor] | None = None
         self._interruptions = Interruptions()
@@ -117,7 +117,7 @@ class Loop:
                 record = self._evaluate()
                 self.run.log(record)
                 on_epoch(record)
-                self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
+                self.epoch, self.batch, self.totals = self.epoch + 1, 0, EpochMeter()
                 if not self.best or record[self.selection] > self.best[self.selection]:
                     self.best = record
                     self._keep("best.pt")
@@ -131,18 +131,18 @@ class Loop:
         for inputs, targets, visit in self._progress(self._batches()):
             if self.config.max_steps and self.step >= self.config.max_steps:
                 break
-            part = self.share.of(self.data.items_in_batch(self.batch, self.config.batch_size))
+            shard = self.sharder.shard(self.data.items_in_batch(self.batch, self.config.batch_size))
             torch.manual_seed(self._own_seed("dropout"))
-            occluded = self._occlude(inputs, targets, part, visit)
-            perturbed = self.data.perturb(occluded, generator(self.seed, "perturb", self.epoch, self.batch), part)
-            if self._together is not None:
-                self._together.shared = len(inputs) < part.count
-            with nullcontext() if self.memory is None else self.memory.watching(visit):
+            occluded = self._occlude(inputs, targets, shard, visit)
+            perturbed = self.data.transform(occluded, generator(self.seed, "perturb", self.epoch, self.batch), shard)
+            if self._sync_batch_norm is not None:
+                self._sync_batch_norm.shared = len(inputs) < shard.count
+            with nullcontext() if self.memory is None else self.memory.recording(visit):
                 logits = self.model(perturbed)
             loss = self.criterion(logits, targets)
             # Gradients become the mean over processes; with these weights, it is the one of the mean over all samples.
-            self._update((loss + self._penalty()) * (self.share.processes * part.share))
-            loss = self._count(inputs, occluded, loss, part)
+            self._update((loss + self._penalty()) * (self.sharder.processes * shard.weight))
+            loss = self._count(inputs, occluded, loss, shard)
             self._check_finite()
             self._unchecked = (self.epoch + 1, self.batch, loss, perturbed, logits.detach())
             self.totals.seconds += time.perf_counter() - started
@@ -154,21 +154,21 @@ class Loop:
             started = time.perf_counter()
         self._check_finite()
 
-    def _occlude(self, inputs: Tensor, targets: Tensor, part: Part, visit: Visit | None) -> Tensor:
+    def _occlude(self, inputs: Tensor, targets: Tensor, shard: Shard, visit: Visit | None) -> Tensor:
         """The augmentation, with the relevance of the weights as they are now, or what is remembered of it."""
         draws = torch.Generator().manual_seed(self._own_seed("attribution"))
         attribute = partial(self.attribution, self.module, generator=draws)
 
         def relevance(samples: Tensor, rows: Tensor) -> Tensor:
             if self.memory is not None:
-                return self.memory.recall(visit[rows], draws)
+                return self.memory.get(visit[rows], draws)
             classes = targets[rows]
             self.totals.attributed = True
             if len(samples) == 0:  # all that are to be occluded are in other processes
                 maps = samples.new_zeros(positions(samples))
             else:
                 maps = self.stopwatch.time(attribute, samples, classes)
-                if self.attribution.conserves and part.items:
+                if self.attribution.conserves and shard.items:
                     self._conserved.append(maps.flatten(1).sum(1))
             if self.config.eval_after_attribution:
                 self.model.eval()
@@ -177,16 +177,16 @@ class Loop:
         draws_of_batch = generator(self.seed, "occlusion", self.epoch, self.batch)
         rows = torch.arange(len(inputs), device=inputs.device)  # tell more of a sample than its class does
         with self.fabric.autocast():
-            return self.augmentation(inputs, rows, relevance, draws_of_batch, part)
+            return self.augmentation(inputs, rows, relevance, draws_of_batch, shard)
 
     def _own_seed(self, stream: str) -> int:
         """Return a seed for what each process draws for itself; the first one draws what a single process would."""
-        own = (self.share.rank,) if self.share.rank else ()
+        own = (self.sharder.rank,) if self.sharder.rank else ()
         return derive_seed(self.seed, stream, self.epoch, self.batch, *own)
 
     @property
     def _several(self) -> bool:
-        return self.share.processes > 1
+        return self.sharder.processes > 1
 
     def _penalty(self) -> Tensor | float:
         """What the network itself adds to the loss, as PointNet does."""
@@ -202,18 +202,18 @@ class Loop:
             )
         self.optimizer.step()
         self.scheduler.step()
-        if self._several and self._together is None:
+        if self._several and self._sync_batch_norm is None:
             average_statistics(self.module)
 
     def _batches(self) -> Iterator[Batch]:
         read = self.data.train_batches if self.memory is None else self.data.train_visits
         batches = read(
-            self.epoch, batch_size=self.config.batch_size, seed=self.seed, start=self.batch, share=self.share
+            self.epoch, batch_size=self.config.batch_size, seed=self.seed, start=self.batch, sharder=self.sharder
         )
         for inputs, targets, *visit in batches:
             yield inputs.contiguous(memory_format=self.memory_format), targets, visit[0] if visit else None
 
-    def _memory(self) -> Memory | None:
+    def _memory(self) -> RelevanceCache | None:
         """What is recycled, if anything is."""
         if not (isinstance(self.attribution, Recycled) and self.augmentation.needs_relevance):
             return None
@@ -233,21 +233,21 @@ class Loop:
 
     # ---- what is measured -------------------------------------------------------------------------------------------
 
-    def _count(self, inputs: Tensor, occluded: Tensor, loss: Tensor, part: Part) -> Tensor:
+    def _count(self, inputs: Tensor, occluded: Tensor, loss: Tensor, shard: Shard) -> Tensor:
         """Add a batch to the totals and return its loss, in all processes that of the whole batch."""
         self.batch, self.step = self.batch + 1, self.step + 1
         totals, loss = self.totals, loss.detach()
-        sums = [loss.double() * part.items]
+        sums = [loss.double() * shard.items]
         if occluded is not inputs:
             changed = (occluded != inputs).any(channel_axis(inputs))
-            sums.append(changed.flatten(1).double().mean(1).sum() * (part.items / len(inputs)))
+            sums.append(changed.flatten(1).double().mean(1).sum() * (shard.items / len(inputs)))
         if self._several:
             noted = [float(number in self._interruptions.noted()) for number in SIGNALS]
             together = torch.cat([torch.stack(sums), loss.new_tensor(noted, dtype=torch.float64)])
             dist.all_reduce(together)
             self._noted.append(together[len(sums) :])
-            sums, loss = list(together[: len(sums)]), together[0] / part.count
-        totals.samples += part.count
+            sums, loss = list(together[: len(sums)]), together[0] / shard.count
+        totals.samples += shard.count
         totals.loss = totals.loss + sums[0]
         totals.occluded = totals.occluded + sum(sums[1:])
         return loss
@@ -256,7 +256,7 @@ class Loop:
         """Add what each process has counted for itself to the totals."""
         own, self._conserved = self._conserved, []
         if self._several:
-            everywhere: list[Any] = [None] * self.share.processes
+            everywhere: list[Any] = [None] * self.sharder.processes
             dist.all_gather_object(everywhere, [values.cpu() for values in own])
             own = [values.to(self.fabric.device) for process in everywhere for values in process]
         self.totals.conserved.extend(own)
@@ -304,7 +304,7 @@ class Loop:
         confusion = MulticlassConfusionMatrix(classes).to(self.fabric.device)  # rows: true classes
         self.model.eval()
         size = self.config.eval_batch_size
-        for inputs, targets in self.data.eval_batches(split, batch_size=size, limit=limit, share=self.share):
+        for inputs, targets in self.data.eval_batches(split, batch_size=size, limit=limit, sharder=self.sharder):
             self._heed()
             logits = self.model(inputs.contiguous(memory_format=self.memory_format))
             top5.update(logits, targets)
@@ -339,13 +339,13 @@ class Loop:
                 size,
                 predict,
                 progress=False,
-                share=self.share,
+                sharder=self.sharder,
             )
         if self._several:
-            everywhere: list[Any] = [None] * self.share.processes
+            everywhere: list[Any] = [None] * self.sharder.processes
             dist.all_gather_object(everywhere, samples)
-            parts = [part for part in everywhere if part]  # a process may have had no batch
-            samples = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+            parts = [shard for shard in everywhere if shard]  # a process may have had no batch
+            samples = {key: torch.cat([shard[key] for shard in parts]) for key in parts[0]}
         return {
             **{f"occlusion_{order}": area for order, area in areas(samples)["accuracy"].items()},
             "relevance_gini": samples["spread/gini"].nanmean().item(),
@@ -395,7 +395,7 @@ class Loop:
         if state is None:
             return False
         self.epoch, self.batch, self.step, self.best = (state[key] for key in ("epoch", "batch", "step", "best"))
-        self.totals = Totals(**state["totals"])
+        self.totals = EpochMeter(**state["totals"])
         self.totals.conserved = [values.to(self.fabric.device) for values in self.totals.conserved]
         for key in ("loss", "occluded"):
             value = getattr(self.totals, key)

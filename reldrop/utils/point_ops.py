@@ -1,4 +1,4 @@
-"""Sampling, neighbourhoods and alignment of point clouds, for whole batches, in plain torch operations on any device."""
+"""Sampling, neighborhoods and alignment of point clouds, for whole batches, in plain torch operations on any device."""
 
 import torch
 from torch import Tensor
@@ -41,14 +41,14 @@ def ball_query(xyz: Tensor, centroids: Tensor, radius: float, count: int) -> Ten
     Args:
         xyz: (B, N, 3), coordinates.
         centroids: (B, S, 3), among the points of the cloud, so that no ball is empty (of an empty one, the last point).
-        count: neighbours to find; where a ball has fewer, its first one is repeated (Qi et al. 2017).
+        count: neighbors to find; where a ball has fewer, its first one is repeated (Qi et al. 2017).
 
     Returns:
         Indices int64 (B, S, count).
     """
     # Exact distances: the usual |x|^2 - 2 x.c + |c|^2 loses half of the digits of a small one.
     distance = torch.cdist(centroids, xyz, compute_mode="donot_use_mm_for_euclid_dist")
-    # How many neighbours there are up to each point: the k-th is where this first reaches k. No sorting.
+    # How many neighbors there are up to each point: the k-th is where this first reaches k. No sorting.
     rank = (distance <= radius).cumsum(-1, dtype=torch.int32)
     wanted = torch.arange(1, count + 1, dtype=torch.int32, device=xyz.device)
     found = torch.searchsorted(rank, wanted.expand(*rank.shape[:2], count).contiguous())

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 
-def randomise(model: nn.Module, seed: int = 0, biases: bool = True) -> nn.Module:
+def randomize(model: nn.Module, seed: int = 0, biases: bool = True) -> nn.Module:
     """Give all parameters and batch-norm statistics of a float64 copy of `model` random values, as after training."""
     draws = torch.Generator().manual_seed(seed)
     model = model.double()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from reldrop.backbones import point_network
 from reldrop.backbones.pointnet2 import PointNet2
-from tests.helpers.networks import randomise
+from tests.helpers.networks import randomize
 
 NETWORKS = ["pointnet", "pointnet2_ssg", "pointnet2_msg"]
 
@@ -25,12 +25,12 @@ def clouds(count: int = 3, size: int = 80, channels: int = 6, dtype: torch.dtype
 
 def small(channels: int = 6, biases: bool = True) -> nn.Module:
     torch.manual_seed(0)
-    return randomise(PointNet2(10, channels, SMALL, (0.4, 0.4)), biases=biases)
+    return randomize(PointNet2(10, channels, SMALL, (0.4, 0.4)), biases=biases)
 
 
 def named(name: str, channels: int = 6, biases: bool = True) -> nn.Module:
     torch.manual_seed(0)
-    return randomise(point_network(name, num_classes=10, channels=channels), biases=biases)
+    return randomize(point_network(name, num_classes=10, channels=channels), biases=biases)
 
 
 def make_plain(model: nn.Module) -> nn.Module:

@@ -13,31 +13,31 @@ import torch.nn.functional as F
 from torch import nn
 
 from reldrop.backbones import point_network, resnet
-from reldrop.backbones.sync_batch_norm import Together
+from reldrop.backbones.sync_batch_norm import SyncBatchNorm
 from reldrop.distributed.launch import disconnect
-from reldrop.distributed.sharding import Share
+from reldrop.distributed.sharding import BatchSharder
 from reldrop.train import train
-from reldrop.training.trainer import Loop
+from reldrop.training.trainer import Trainer
 from tests.helpers.runs import config
 
-update = Loop._update
+update = Trainer._update
 
 
 def train_until(step: int | None, folder: Path, overrides: list[str]) -> None:
     """Train without dropout, which each process draws for itself; before `step`, if given, the power goes in all of them."""
 
-    def fail_at(self: Loop, loss: torch.Tensor) -> None:
+    def fail_at(self: Trainer, loss: torch.Tensor) -> None:
         if self.step == step:
             raise OSError("the power went")
         update(self, loss)
 
-    Loop._update, dropout = fail_at, nn.Dropout.forward
+    Trainer._update, dropout = fail_at, nn.Dropout.forward
     nn.Dropout.forward = lambda self, inputs: inputs
     try:
         with suppress(OSError):
             train(config(folder, *overrides))
     finally:
-        Loop._update, nn.Dropout.forward = update, dropout
+        Trainer._update, nn.Dropout.forward = update, dropout
 
 
 def gradient_errors() -> dict[str, float]:
@@ -46,7 +46,7 @@ def gradient_errors() -> dict[str, float]:
     inputs = {"resnet_tiny": torch.randn(9, 3, 16, 16), "pointnet": torch.randn(9, 32, 6)}
     inputs["pointnet2_ssg"] = torch.randn(9, 64, 6)
     targets = torch.randint(10, (9,))
-    share = Share(dist.get_rank(), dist.get_world_size())
+    sharder = BatchSharder(dist.get_rank(), dist.get_world_size())
     errors = {}
     for name, batch in inputs.items():
         build = partial(resnet, size=16) if name == "resnet_tiny" else partial(point_network, channels=6)
@@ -55,18 +55,21 @@ def gradient_errors() -> dict[str, float]:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         shared = deepcopy(whole)
-        together = Together(shared)
+        together = SyncBatchNorm(shared)
         errors[name] = 0.0
         for count in (9, 3):  # of 3, no process can have 2 of its own
-            part = share.of(count)
+            shard = sharder.shard(count)
             together.shared = count > 3
-            for model, rows, weight in ((whole, slice(count), 1), (shared, part.rows, share.processes * part.share)):
+            for model, rows, weight in (
+                (whole, slice(count), 1),
+                (shared, shard.rows, sharder.processes * shard.weight),
+            ):
                 model.zero_grad()
                 loss = F.cross_entropy(model(batch[rows].double()), targets[rows])
                 ((loss + (getattr(model, "penalty", None) or 0.0)) * weight).backward()
             for a, b in zip(whole.parameters(), shared.parameters(), strict=True):
                 dist.all_reduce(b.grad)
-                errors[name] = max(errors[name], float((a.grad - b.grad / share.processes).abs().max()))
+                errors[name] = max(errors[name], float((a.grad - b.grad / sharder.processes).abs().max()))
         for a, b in zip(whole.buffers(), shared.buffers(), strict=True):
             errors[name] = max(errors[name], float((a - b).abs().max()))
     return errors

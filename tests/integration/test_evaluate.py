@@ -64,7 +64,7 @@ def test_one_run(runs: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.Ca
     assert "area under the accuracy" in capsys.readouterr().out
     with np.load(folder / "evaluation.npz") as arrays:
         assert arrays["curves/most/correct"].shape == (30, 5)
-        assert arrays["blocks/centre/probability"].shape == (30, 2)
+        assert arrays["blocks/center/probability"].shape == (30, 2)
     for name in ("occlusion_curves", "blocks", "examples"):
         assert (folder / f"{name}.png").stat().st_size > 5000
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")

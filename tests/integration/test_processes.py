@@ -59,7 +59,7 @@ def test_two_to_one_and_one_to_two(root: Path) -> None:
 
 
 def test_batch_norms_of_their_own(root: Path) -> None:
-    """Each process normalises by its share; their statistics are averaged, and losses stay near."""
+    """Each process normalizes by its share; their statistics are averaged, and losses stay near."""
     train_until(None, root / "own_norms_one", RESNET)
     one, two = (metrics(trained(root, name)) for name in ("own_norms_one", "own_norms"))
     assert one[-1]["train_loss"] == pytest.approx(two[-1]["train_loss"], rel=0.1)

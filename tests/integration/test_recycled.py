@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from reldrop.attribution.recycled import Memory
+from reldrop.attribution.recycled import RelevanceCache
 from reldrop.data.images.dataset import Visit
 from reldrop.runs.run import run_folder
 from reldrop.train import train
-from reldrop.training.trainer import Loop
+from reldrop.training.trainer import Trainer
 from tests.helpers.runs import QUICK, assert_same_run, config, fails
 
 RUN = [*QUICK, "attribution=recycled", "augmentation=reldrop_block", "augmentation.probability=1.0"]
@@ -22,13 +22,13 @@ def test_images_are_occluded_where_their_last_visit_was_relevant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bool, float]] = []
-    recall = Memory.recall
+    recall = RelevanceCache.recall
 
-    def watch(self: Memory, visit: Visit, generator: torch.Generator) -> Tensor:
+    def watch(self: RelevanceCache, visit: Visit, generator: torch.Generator) -> Tensor:
         seen.append((bool(self.known[visit.images].all()), float(self.known.float().mean())))
         return recall(self, visit, generator)
 
-    monkeypatch.setattr(Memory, "recall", watch)
+    monkeypatch.setattr(RelevanceCache, "recall", watch)
     cfg = config(tmp_path, *RUN)
     summary = train(cfg)
     steps = summary["steps"] // cfg.trainer.epochs
@@ -39,15 +39,15 @@ def test_images_are_occluded_where_their_last_visit_was_relevant(
 def test_an_interrupted_run_goes_on_with_what_it_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, broken = config(tmp_path / "whole", *RUN), config(tmp_path / "broken", *RUN, "trainer.checkpoint_every=3")
     train(whole)
-    steps, update = [], Loop._update
+    steps, update = [], Trainer._update
 
-    def stop(self: Loop, loss: Tensor) -> None:
+    def stop(self: Trainer, loss: Tensor) -> None:
         steps.append(self.step)
         if len(steps) == 9:
             raise KeyboardInterrupt
         update(self, loss)
 
-    monkeypatch.setattr(Loop, "_update", stop)
+    monkeypatch.setattr(Trainer, "_update", stop)
     with pytest.raises(KeyboardInterrupt):
         train(broken)
     monkeypatch.undo()

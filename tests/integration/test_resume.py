@@ -29,19 +29,19 @@ pytestmark = pytest.mark.slow
     ],
 )
 def test_resumes_exactly_after_an_error(tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from reldrop.training.trainer import Loop
+    from reldrop.training.trainer import Trainer
 
     whole = config(tmp_path / "whole", *options)
     train(whole)
     broken = config(tmp_path / "broken", *options)
-    update = Loop._update
+    update = Trainer._update
 
-    def fail_once(self: Loop, loss: torch.Tensor) -> None:
+    def fail_once(self: Trainer, loss: torch.Tensor) -> None:
         if self.step == 11:
             raise OSError("the power went")
         update(self, loss)
 
-    monkeypatch.setattr(Loop, "_update", fail_once)
+    monkeypatch.setattr(Trainer, "_update", fail_once)
     with pytest.raises(OSError, match="power"):
         train(broken)
     folder = run_folder(broken)
@@ -54,20 +54,20 @@ def test_resumes_exactly_after_an_error(tmp_path: Path, options: list[str], monk
 
 def test_resumes_behind_the_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill between the checkpoint of the last step and the evaluation must not lead to a further step."""
-    from reldrop.training.trainer import Loop
+    from reldrop.training.trainer import Trainer
 
     options = [*QUICK, "trainer.max_steps=9", "trainer.checkpoint_every=3"]
     whole = config(tmp_path / "whole", *options)
     train(whole)
     broken = config(tmp_path / "broken", *options)
-    evaluate = Loop._evaluate
+    evaluate = Trainer._evaluate
 
-    def fail_at_the_end(self: Loop) -> dict[str, Any]:
+    def fail_at_the_end(self: Trainer) -> dict[str, Any]:
         if self.step == 9:
             raise OSError("the power went")
         return evaluate(self)
 
-    monkeypatch.setattr(Loop, "_evaluate", fail_at_the_end)
+    monkeypatch.setattr(Trainer, "_evaluate", fail_at_the_end)
     with pytest.raises(OSError, match="power"):
         train(broken)
     monkeypatch.undo()

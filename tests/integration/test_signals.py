@@ -76,17 +76,17 @@ def test_a_terminated_run_goes_on_where_it_was(tmp_path: Path, processes: int) -
 
 
 def test_a_signal_during_the_evaluation_keeps_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reldrop.training.trainer import Loop
+    from reldrop.training.trainer import Trainer
 
     whole, broken = config(tmp_path / "whole", *QUICK), config(tmp_path / "broken", *QUICK)
     train(whole)
-    accuracy = Loop._accuracy
+    accuracy = Trainer._accuracy
 
-    def interrupted(self: Loop, split: str, limit: int | None) -> dict[str, float]:
+    def interrupted(self: Trainer, split: str, limit: int | None) -> dict[str, float]:
         signal.raise_signal(signal.SIGTERM)
         return accuracy(self, split, limit)
 
-    monkeypatch.setattr(Loop, "_accuracy", interrupted)
+    monkeypatch.setattr(Trainer, "_accuracy", interrupted)
     with pytest.raises(SystemExit):
         train(broken)
     state = weights(run_folder(broken))

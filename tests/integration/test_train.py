@@ -44,7 +44,7 @@ def test_every_augmentation_runs(tmp_path: Path, augmentation: str) -> None:
     data = POINTS if "point" in augmentation else QUICK
     cfg = config(tmp_path, *data, f"augmentation={augmentation}", "trainer.epochs=1", *overrides)
     record = train(cfg) and metrics(run_folder(cfg))[0]
-    assert (record["occluded_share"] > 0) == (augmentation != "none") or cfg.augmentation.get("coin") == "batch"
+    assert (record["occluded_share"] > 0) == (augmentation != "none") or cfg.augmentation.get("decide_per") == "batch"
     assert (record["conservation"] is not None) == augmentation.startswith("reldrop")
 
 

@@ -52,7 +52,7 @@ def test_mistakes_in_the_configuration(tmp_path: Path, override: str, names: str
         ("trainer.channels_last=true", "channels_last"),
         ("augmentation.alpha=2", "augmentation.alpha"),
         ("augmentation.fill=[0,0]", "2 values for inputs with 6 channels"),
-        ("attribution.middle=zplus", "middle=epsilon"),
+        ("attribution.conv_rule=zplus", "conv_rule=epsilon"),
         ("dataset.rotate=w", "dataset.rotate"),
         ("dataset.points=1", "dataset.points"),
         ("backbone.name=pointnet3", "backbone.name"),

@@ -59,7 +59,7 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not list(folder.glob(".*.tmp"))
     table = capsys.readouterr().out
     assert all(title in table for title in metrics.zero_shot.TITLES.values())
-    assert "resize 56, centre crop 48, bilinear" in written["preprocessing"]
+    assert "resize 56, center crop 48, bilinear" in written["preprocessing"]
     assert str(tmp_path) not in (folder / "zero_shot.json").read_text()
 
     # the same by hand, for one set

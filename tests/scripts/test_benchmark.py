@@ -14,7 +14,7 @@ from reldrop.attribution import GradientLRP
 from reldrop.backbones import point_network, resnet
 from reldrop.runs.run import run_folder
 from reldrop.train import train
-from tests.helpers.networks import randomise
+from tests.helpers.networks import randomize
 from tests.helpers.paths import ROOT
 from tests.helpers.runs import QUICK, config
 
@@ -115,7 +115,7 @@ def test_the_yardstick_has_our_number_of_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", ["pointnet2_ssg", pytest.param("pointnet2_msg", marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_the_yardstick_computes_our_network(name: str) -> None:
-    ours = randomise(point_network(name, num_classes=10, channels=6)).eval()
+    ours = randomize(point_network(name, num_classes=10, channels=6)).eval()
     its = yardstick(name, num_classes=10).double().eval()
     copy_weights(ours, its)
     draws = torch.Generator().manual_seed(0)
@@ -152,7 +152,7 @@ def test_decoding(tmp_path: Path) -> None:
 
 def test_both_ways_to_flip_pixels_agree() -> None:
     torch.manual_seed(0)
-    model = randomise(resnet("resnet_tiny", num_classes=10, size=16)).eval()
+    model = randomize(resnet("resnet_tiny", num_classes=10, size=16)).eval()
     inputs, targets = torch.randn(12, 3, 16, 16, dtype=torch.float64), torch.arange(12) % 10
     batched = batched_curve(model, GradientLRP(), inputs, targets, steps=8, batch_size=5)
     assert torch.equal(batched, looped_curve(model, GradientLRP(), inputs, targets, steps=8))
@@ -208,13 +208,13 @@ def test_agreement() -> None:
     other[0, 0, :5] = torch.tensor([5.0, 4, 3, 2, 1])
     other[1, 0, 3:8] = torch.tensor([5.0, 4, 3, 2, 1])
     found = agreement(one, other)
-    assert found["same centre"].tolist() == [1, 0]
-    assert found["centre within 2 pixels"].tolist() == [1, 0]
+    assert found["same center"].tolist() == [1, 0]
+    assert found["center within 2 pixels"].tolist() == [1, 0]
     torch.testing.assert_close(found["top-5 % overlap"], torch.tensor([1, 0.4], dtype=torch.float64), rtol=0, atol=1e-6)
     other[1, 0, 3:8] = torch.tensor([1.0, 0, 0, 0, 0])
     other[1, 2, 2] = 2
-    assert agreement(one, other)["centre within 2 pixels"].tolist() == [1, 1]
-    assert "centre within 2 pixels" not in agreement(one[:, 0], other[:, 0])  # clouds
+    assert agreement(one, other)["center within 2 pixels"].tolist() == [1, 1]
+    assert "center within 2 pixels" not in agreement(one[:, 0], other[:, 0])  # clouds
 
 
 @pytest.mark.slow
@@ -225,7 +225,7 @@ def test_precision(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPTS / "precision.py", "--samples", "20", "--device", "cpu"]
     subprocess.run([*command, run, "--json", output], check=True, capture_output=True)
     (figures,) = json.loads(output.read_text()).values()
-    assert figures["float64"]["same centre"] > 0.9
+    assert figures["float64"]["same center"] > 0.9
     assert figures["bfloat16"]["top-5 % overlap"] > figures["float32, another class"]["top-5 % overlap"]
     done = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 1

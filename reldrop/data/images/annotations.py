@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from reldrop.data.images.annotation_files import Boxes, Key, Mask, Size, image_key, read_table, read_xml
-from reldrop.data.images.crops import Frame
+from reldrop.data.images.crops import CropFn
 from reldrop.data.images.dataset import ImageData
 from reldrop.data.paths import candidates
 from reldrop.utils.errors import ReldropError
@@ -44,7 +44,7 @@ class Regions:
 
     source: str
     size: int
-    frame: Frame
+    frame: CropFn
     annotations: Mapping[str, Boxes | Mask]
 
     def masks(self, paths: Sequence[str]) -> Tensor:

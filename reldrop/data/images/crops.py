@@ -1,4 +1,4 @@
-"""Which part of an image file is seen, and how it becomes a square: fitted, cropped from the centre, or at random."""
+"""Which part of an image file is seen, and how it becomes a square: fitted, cropped from the center, or at random."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,21 +12,21 @@ from PIL import Image, ImageOps
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Positive, PositiveFraction, Two, checked
 
-Frame = Callable[[Image.Image, int], Image.Image]  # from an image that is open, not yet decoded, to an RGB square
+CropFn = Callable[[Image.Image, int], Image.Image]  # from an image that is open, not yet decoded, to an RGB square
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-TRIES = 10  # boxes drawn for an image before its centre is taken
+TRIES = 10  # boxes drawn for an image before its center is taken
 
 
-def fit(image: Image.Image, size: int) -> Image.Image:
-    """Return the largest square in the centre, resized to `size`."""
+def resize_center_crop(image: Image.Image, size: int) -> Image.Image:
+    """Return the largest square in the center, resized to `size`."""
     return ImageOps.fit(_rgb(image), (size, size), Image.Resampling.BILINEAR)
 
 
 @dataclass(frozen=True)
-class CentreCrop:
-    """Resize the short side to `resize` pixels, then take a square from the centre.
+class CenterCrop:
+    """Resize the short side to `resize` pixels, then take a square from the center.
 
     Attributes:
         resize: at least the side of the square.
@@ -81,7 +81,7 @@ class RandomResizedCrop:
         """Return the box in an image of `width` x `height` pixels.
 
         Of the first of ten boxes that fits in: its area is uniform, its ratio log-uniform, and so is its place
-        among those possible. If none fits, the largest box in the centre whose ratio is in range.
+        among those possible. If none fits, the largest box in the center whose ratio is in range.
 
         Args:
             draws: a row of `draw`.

@@ -1,4 +1,4 @@
-"""`ImageData`: a data set as training and evaluation see it, in batches of normalised images."""
+"""`ImageData`: a data set as training and evaluation see it, in batches of normalized images."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from torch import Tensor
 from reldrop.data.base import Batches, Data
 from reldrop.data.images.batch_crops import Crops, crop_and_flip, draw_crops
 from reldrop.data.images.crops import RandomResizedCrop
-from reldrop.data.images.decoding import PLAIN, Reading, StreamedImages
+from reldrop.data.images.decoding import PLAIN, DecodeOptions, StreamedImages
 from reldrop.data.prefetch import on_device
-from reldrop.distributed.sharding import ALL, Share
+from reldrop.distributed.sharding import ALL, BatchSharder
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 from reldrop.utils.types import Positive, WholeNumber, checked
@@ -33,7 +33,7 @@ class ImageSplit:
     images: Tensor | StreamedImages
     labels: Tensor
     paths: Sequence[str] | None = None
-    reading: Reading = PLAIN
+    reading: DecodeOptions = PLAIN
 
     def __post_init__(self) -> None:
         if isinstance(self.images, StreamedImages):
@@ -58,7 +58,7 @@ class ImageSplit:
         self,
         order: Tensor,
         batch_size: int,
-        share: Share = ALL,
+        sharder: BatchSharder = ALL,
         whole: bool = False,
         draws: Iterable[np.ndarray] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -67,7 +67,7 @@ class ImageSplit:
         Args:
             order: of the images.
             batch_size: images a batch.
-            share: which rows of each batch to yield.
+            sharder: which rows of each batch to yield.
             whole: whether another image of the batch takes the place of one that cannot be decoded and is skipped; else
                 batches may have fewer images.
             draws: for the random crops of each batch, if there shall be such.
@@ -80,11 +80,11 @@ class ImageSplit:
         device = self.labels.device
         moved = order.to(device)  # once: a copy for each batch would wait for the device
         if isinstance(self.images, Tensor):
-            for index in share.split(moved, batch_size):
+            for index in sharder.split(moved, batch_size):
                 yield self.images[index], index
             return
         batches = order.split(batch_size)
-        rows = [share.of(len(batch)).rows for batch in batches]
+        rows = [sharder.shard(len(batch)).rows for batch in batches]
         decoded = self.images.batches(batches, device.type == "cuda", whole, draws, rows)
         for index, own, (images, places) in zip(moved.split(batch_size), rows, on_device(decoded, device), strict=True):
             if len(images):
@@ -156,16 +156,16 @@ class ImageData(Data):
         return len(self.mean)
 
     @property
-    def model_options(self) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         """What a backbone is told: number of classes and channels, and the side of an image in pixels."""
         return {"num_classes": self.num_classes, "channels": self.channels, "size": self.size}
 
     @property
-    def augmentation_options(self) -> dict[str, Any]:
-        """What an augmentation that fills is told: the normalisation, (mean, std)."""
-        return {"normalisation": (self.mean, self.std)}
+    def augmentation_kwargs(self) -> dict[str, Any]:
+        """What an augmentation that fills is told: the normalization, (mean, std)."""
+        return {"normalization": (self.mean, self.std)}
 
-    def example(self) -> Tensor:
+    def dummy_input(self) -> Tensor:
         """Return one input, zeros (1, C, S, S), on the CPU."""
         return torch.zeros(1, self.channels, self.size, self.size)
 
@@ -175,8 +175,10 @@ class ImageData(Data):
         self._mean, self._std = (torch.tensor(value, device=device)[:, None, None] for value in (self.mean, self.std))
         return self
 
-    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0, share: Share = ALL) -> Batches:
-        """Yield the training images of an epoch, shuffled, cropped, flipped and normalised, each once.
+    def train_batches(
+        self, epoch: int, *, batch_size: int, seed: int, start: int = 0, sharder: BatchSharder = ALL
+    ) -> Batches:
+        """Yield the training images of an epoch, shuffled, cropped, flipped and normalized, each once.
 
         What is drawn depends on the seed, the epoch and the place in it: the batches from `start` on are the same for
         every `start` and any number of workers.
@@ -187,7 +189,7 @@ class ImageData(Data):
                 norm cannot train on one.
             seed: of the run.
             start: number of batches to skip.
-            share: which rows of each batch to yield; they are the same as in the whole batch.
+            sharder: which rows of each batch to yield; they are the same as in the whole batch.
 
         Yields:
             Inputs float32 (b, C, H, W) and targets int64 (b,), on the device of the data.
@@ -195,11 +197,13 @@ class ImageData(Data):
         Raises:
             ReldropError: a streamed image cannot be decoded.
         """
-        for inputs, targets, _ in self.train_visits(epoch, batch_size=batch_size, seed=seed, start=start, share=share):
+        for inputs, targets, _ in self.train_visits(
+            epoch, batch_size=batch_size, seed=seed, start=start, sharder=sharder
+        ):
             yield inputs, targets
 
     def train_visits(
-        self, epoch: int, *, batch_size: int, seed: int, start: int = 0, share: Share = ALL
+        self, epoch: int, *, batch_size: int, seed: int, start: int = 0, sharder: BatchSharder = ALL
     ) -> Iterator[tuple[Tensor, Tensor, Visit]]:
         """Yield what `train_batches` does, and with it which images these are, and their crops."""
         used = self._training_items(batch_size, start)
@@ -208,22 +212,22 @@ class ImageData(Data):
         crops = crops.to(self._mean.device).split(batch_size)
         resized = self.train.crop
         draws = resized and (
-            resized.draw(len(part), generator(seed, "resized crop", epoch, start + index))
-            for index, part in enumerate(order.split(batch_size))
+            resized.draw(len(shard), generator(seed, "resized crop", epoch, start + index))
+            for index, shard in enumerate(order.split(batch_size))
         )
-        batches = self.train.batches(order, batch_size, share, whole=True, draws=draws)
+        batches = self.train.batches(order, batch_size, sharder, whole=True, draws=draws)
         for (images, indices), crop in zip(batches, crops, strict=True):
-            own = crop[share.of(len(crop)).rows]
-            inputs = self.normalise(crop_and_flip(images, own, self.crop_padding))
+            own = crop[sharder.shard(len(crop)).rows]
+            inputs = self.normalize(crop_and_flip(images, own, self.crop_padding))
             yield inputs, self.train.labels[indices], Visit(indices, own)
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) on the data's device into network inputs, float32."""
         return (images.float() / 255 - self._mean) / self._std
 
-    def denormalise(self, inputs: Tensor) -> Tensor:
+    def denormalize(self, inputs: Tensor) -> Tensor:
         """Turn network inputs (B, C, H, W) on the data's device into float32 images in [0, 1]."""
         return (inputs.float() * self._std + self._mean).clamp(0, 1)
 
     def _network_inputs(self, stored: Tensor) -> Tensor:
-        return self.normalise(stored)
+        return self.normalize(stored)

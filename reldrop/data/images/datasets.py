@@ -28,7 +28,7 @@ from torch import Tensor
 from reldrop.data.images.dataset import ImageData, ImageSplit
 from reldrop.data.images.folders import Files, class_files, class_names, read_files
 from reldrop.data.paths import WHERE_ELSE, candidates, described, first, listed
-from reldrop.data.splits import evenly, hold_out, split_training
+from reldrop.data.splits import split_training, stratified_split, stratified_subset
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, FractionBelowOne, NonNegative, Positive, WholeNumber, checked
 
@@ -55,7 +55,7 @@ def digits(
     bunch = load_digits()
     images = torch.from_numpy((bunch.images * (255 / 16)).round().astype(np.uint8))[:, None]
     labels = torch.from_numpy(bunch.target).long()
-    train, test = hold_out(labels, DIGITS_TEST, "digits")
+    train, test = stratified_split(labels, DIGITS_TEST, "digits")
     return _read_arrays(
         (images[train], labels[train]),
         (images[test], labels[test]),
@@ -198,7 +198,7 @@ def image_folder(
 
     Args:
         folder: where they lie, relative to `root` or absolute.
-        size: side of the square images, in pixels: their short side is resized to it, their centre cropped.
+        size: side of the square images, in pixels: their short side is resized to it, their center cropped.
         name: None for the name of the folder.
     """
     (base,) = candidates(root, [folder])
@@ -303,7 +303,7 @@ def _read_arrays(
     return ImageData(
         size=train[0].shape[-1],
         train=choose(train, kept),
-        test=choose(test, evenly(test[1], test_subset, "test_subset")),
+        test=choose(test, stratified_subset(test[1], test_subset, "test_subset")),
         validation=None if held_out is None else choose(train, held_out),
         **attributes,
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from reldrop.data.images.crops import Frame, RandomResizedCrop, fit
+from reldrop.data.images.crops import CropFn, RandomResizedCrop, resize_center_crop
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 from reldrop.utils.signals import ignore_signals
@@ -31,30 +31,30 @@ PROGRESS_FROM = 2000  # files; fewer are decoded before a progress bar could be 
 
 @checked
 @dataclass(frozen=True)
-class Reading:
+class DecodeOptions:
     """How image files are read.
 
     Attributes:
         frame: what is seen of an image.
         crop: what training sees of it instead, drawn anew each time; None for what `frame` shows.
-        corrupt: what becomes of a file that cannot be decoded. "error" stops and names it. "skip" names it in a
+        on_decode_error: what becomes of a file that cannot be decoded. "error" stops and names it. "skip" names it in a
             warning: training then has the next readable image of the same batch in its place, in a crop of its own, so
             that batches keep their sizes; evaluation goes without it.
 
     Raises:
-        ReldropError: `corrupt` is neither.
+        ReldropError: `on_decode_error` is neither.
     """
 
-    frame: Frame = fit
+    frame: CropFn = resize_center_crop
     crop: RandomResizedCrop | None = None
-    corrupt: Literal["error", "skip"] = "error"
+    on_decode_error: Literal["error", "skip"] = "error"
 
 
-PLAIN = Reading()
+PLAIN = DecodeOptions()
 
 
-def decode(path: str, size: int, frame: Frame = fit) -> np.ndarray:
-    """Return an image file as RGB, uint8 (3, size, size); by default its short side is resized, its centre cropped.
+def decode(path: str, size: int, frame: CropFn = resize_center_crop) -> np.ndarray:
+    """Return an image file as RGB, uint8 (3, size, size); by default its short side is resized, its center cropped.
 
     Raises:
         ReldropError: the file cannot be decoded; the message names it.
@@ -67,7 +67,9 @@ def decode(path: str, size: int, frame: Frame = fit) -> np.ndarray:
     return np.asarray(square).transpose(2, 0, 1)
 
 
-def decode_all(paths: Sequence[str], size: int, description: str, reading: Reading = PLAIN) -> tuple[Tensor, Tensor]:
+def decode_all(
+    paths: Sequence[str], size: int, description: str, reading: DecodeOptions = PLAIN
+) -> tuple[Tensor, Tensor]:
     """Decode `paths` in threads.
 
     Args:
@@ -96,7 +98,7 @@ def decode_all(paths: Sequence[str], size: int, description: str, reading: Readi
         decoded = pool.map(attempt, paths)
         for index, image in enumerate(tqdm(decoded, f"decode {description}", len(paths), disable=quiet)):
             if isinstance(image, ReldropError):
-                if reading.corrupt == "error":
+                if reading.on_decode_error == "error":
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise image
                 logger.warning("left out: %s", image)
@@ -125,7 +127,7 @@ class _BatchDecoder(Dataset):
     be decoded: a DataLoader would wrap a raised error in the worker's traceback.
     """
 
-    def __init__(self, size: int, reading: Reading) -> None:
+    def __init__(self, size: int, reading: DecodeOptions) -> None:
         self.size, self.reading = size, reading
 
     def __getitem__(self, batch: _Batch) -> tuple[Tensor, list[int], dict[str, str]]:
@@ -147,7 +149,7 @@ class _BatchDecoder(Dataset):
                     images[len(places)] = decode(path, self.size, frame)
                 except ReldropError as error:
                     failures[path] = str(error)
-                    if self.reading.corrupt == "error":
+                    if self.reading.on_decode_error == "error":
                         return torch.empty(0), [], failures
                 else:
                     places.append(source)
@@ -182,7 +184,7 @@ class StreamedImages:
         reading: how.
     """
 
-    def __init__(self, paths: Sequence[str], size: int, workers: int, reading: Reading = PLAIN) -> None:
+    def __init__(self, paths: Sequence[str], size: int, workers: int, reading: DecodeOptions = PLAIN) -> None:
         self.paths, self.workers, self.reading = paths, workers, reading
         self._decoder = _BatchDecoder(size, reading)
         self._idle: list[DataLoader] = []
@@ -228,7 +230,7 @@ class StreamedImages:
         decoded = iter(loader)
         try:
             for images, places, failures in decoded:
-                if failures and self.reading.corrupt == "error":
+                if failures and self.reading.on_decode_error == "error":
                     raise ReldropError(next(iter(failures.values())))
                 self._name(failures)
                 if whole and not places:

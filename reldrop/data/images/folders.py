@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from reldrop.data.images.dataset import ImageData, ImageSplit
-from reldrop.data.images.decoding import PLAIN, Reading, StreamedImages, decode_all
-from reldrop.data.splits import evenly, split_training
+from reldrop.data.images.decoding import PLAIN, DecodeOptions, StreamedImages, decode_all
+from reldrop.data.splits import split_training, stratified_subset
 from reldrop.utils.errors import ReldropError
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
@@ -97,7 +97,7 @@ def read_files(
     validation: float,
     memory_limit_gb: float,
     workers: int,
-    reading: Reading = PLAIN,
+    reading: DecodeOptions = PLAIN,
     **attributes: Any,
 ) -> ImageData:
     """Choose from the files, and read the chosen ones: now, or as they are used where they would not fit in memory.
@@ -122,9 +122,9 @@ def read_files(
     kept, held_out = split_training(train.labels, validation, subset)
     chosen: Mapping[str, Files] = {
         "train": train[kept],
-        "test": test[evenly(test.labels, test_subset, "test_subset")],
+        "test": test[stratified_subset(test.labels, test_subset, "test_subset")],
     } | ({} if held_out is None else {"validation": train[held_out]})
-    changing = ("train",) if reading.crop or reading.corrupt == "skip" else ()
+    changing = ("train",) if reading.crop or reading.on_decode_error == "skip" else ()
     fixed = sum(len(files) for split, files in chosen.items() if split not in changing)
     streamed = changing if fixed * 3 * size * size <= memory_limit_gb * 1e9 else tuple(chosen)
     splits = {}

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import torch
 
-from reldrop.data.images.crops import CentreCrop, RandomResizedCrop
+from reldrop.data.images.crops import CenterCrop, RandomResizedCrop
 from reldrop.data.images.dataset import ImageData
-from reldrop.data.images.decoding import Reading
+from reldrop.data.images.decoding import DecodeOptions
 from reldrop.data.images.folders import Files, class_names, flat_images, image_files, read_files
 from reldrop.data.images.imagenet_labels import read_wnids, val_wnids
 from reldrop.data.paths import WHERE_ELSE, candidates, described, first, listed
@@ -46,21 +46,21 @@ def imagenet(
     subset: Count | None = None,
     test_subset: Count | None = None,
     validation: FractionBelowOne = 0.0,
-    corrupt: Literal["error", "skip"] = "error",
+    on_decode_error: Literal["error", "skip"] = "error",
     memory_limit_gb: NonNegative = 4.0,
     workers: WholeNumber = 8,
 ) -> ImageData:
     """Read ImageNet from `train`/WNID/** and `val`/WNID/** or `val`/*.JPEG; the val images are the test split.
 
-    Training sees random crops, resized, and evaluation the centre. The parameters not explained here are those of
+    Training sees random crops, resized, and evaluation the center. The parameters not explained here are those of
     `reldrop.data.images.datasets`.
 
     Args:
         folders: where to look, relative to `root`, in this order.
         size: side of the square images, in pixels.
-        eval_resize: what the short side is resized to before the centre is cropped, in pixels.
+        eval_resize: what the short side is resized to before the center is cropped, in pixels.
         interpolation: bilinear or bicubic.
-        crop_scale: least and largest share of an image's area that a random crop takes; None trains on centre crops.
+        crop_scale: least and largest share of an image's area that a random crop takes; None trains on center crops.
         crop_ratio: least and largest ratio of width to height of a random crop.
         classes: WNIDs, or a file with one a line (relative to `root`, or absolute); None for all there are. Labels are
             their positions in alphabetical order.
@@ -68,12 +68,12 @@ def imagenet(
             others to try things out on.
         val_labels: the labels of a flat val folder, see `reldrop.data.images.imagenet_labels`; None for a known name.
         synset_ids: the file that says which WNID an ILSVRC id is; None for a known name.
-        corrupt: "error" stops at a file that cannot be decoded, "skip" does without it, see `Reading`.
-        memory_limit_gb: above this size, in 1e9 bytes, test and validation images, and centre crops to train on, are
+        on_decode_error: "error" stops at a file that cannot be decoded, "skip" does without it, see `DecodeOptions`.
+        memory_limit_gb: above this size, in 1e9 bytes, test and validation images, and center crops to train on, are
             not kept in memory but decoded when used, as random crops, and where files are skipped, are always.
         workers: processes that decode what is not in memory.
     """
-    reading = _reading(size, eval_resize, interpolation, crop_scale, crop_ratio, corrupt)
+    reading = _reading(size, eval_resize, interpolation, crop_scale, crop_ratio, on_decode_error)
     base = _find(root, folders, train_split)
     wanted = None if classes is None else _wanted(classes, root)
     places = [base, Path(root).expanduser()]
@@ -171,9 +171,9 @@ def _reading(
     interpolation: str,
     scale: Sequence[float] | None,
     ratio: Sequence[float],
-    corrupt: str,
-) -> Reading:
+    on_decode_error: str,
+) -> DecodeOptions:
     if eval_resize < size:
         raise ReldropError(f"eval_resize={eval_resize} must be at least size={size}, which is cropped from it")
     crop = None if scale is None else RandomResizedCrop(tuple(scale), tuple(ratio), interpolation)
-    return Reading(CentreCrop(eval_resize, interpolation), crop, corrupt)
+    return DecodeOptions(CenterCrop(eval_resize, interpolation), crop, on_decode_error)

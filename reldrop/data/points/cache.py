@@ -31,7 +31,7 @@ FORMAT = 1  # to be raised whenever other clouds are made of the same files
 
 @checked
 @dataclass(frozen=True)
-class Preparation:
+class CacheSpec:
     """What is made of the files, and where it is kept.
 
     Attributes:
@@ -50,7 +50,7 @@ class Preparation:
     workers: WholeNumber | None
 
 
-def prepared(listing: Listing, name: str, how: Preparation) -> dict[str, Tensor]:
+def load_or_build(listing: Listing, name: str, how: CacheSpec) -> dict[str, Tensor]:
     """Return the clouds of each split, float32 (N, points, 6 or 3), mapped from a file that is made where it is missing.
 
     Args:
@@ -88,7 +88,7 @@ def prepared(listing: Listing, name: str, how: Preparation) -> dict[str, Tensor]
     return clouds
 
 
-def _make(path: Path, listing: Listing, name: str, how: Preparation) -> None:
+def _make(path: Path, listing: Listing, name: str, how: CacheSpec) -> None:
     files = [*listing.train, *listing.test]
     logger.info(
         "preparing %s: %d clouds of %d points, once; they are kept in %s", name, len(files), how.points, path.parent
@@ -103,7 +103,7 @@ def _make(path: Path, listing: Listing, name: str, how: Preparation) -> None:
         file.write(save(tensors, {"few": str(few)}))
 
 
-def _load(path: Path, listing: Listing, name: str, how: Preparation, report: bool) -> dict[str, Tensor] | None:
+def _load(path: Path, listing: Listing, name: str, how: CacheSpec, report: bool) -> dict[str, Tensor] | None:
     """Map the prepared clouds; None where there are none, or damaged ones (with a warning if `report`)."""
     try:
         with safe_open(path, "pt") as file:  # refuses a file of another length than its header says
@@ -131,7 +131,7 @@ def _load(path: Path, listing: Listing, name: str, how: Preparation, report: boo
     return {split: tensors[f"{split}_points"] for split in SPLITS}
 
 
-def _key(listing: Listing, how: Preparation) -> str:
+def _key(listing: Listing, how: CacheSpec) -> str:
     """Return 12 hexadecimal digits that stand for the files, as they are now, and what is made of them."""
 
     def rows(files: list[CloudFile]) -> list[list[object]]:

@@ -9,8 +9,8 @@ from annotated_types import Ge
 from torch import Tensor
 
 from reldrop.data.base import Batches, Data
-from reldrop.data.points.transforms import Perturbation
-from reldrop.distributed.sharding import ALL, Part, Share
+from reldrop.data.points.transforms import PointTransform
+from reldrop.distributed.sharding import ALL, BatchSharder, Shard
 from reldrop.utils.point_ops import gather_points
 from reldrop.utils.seeding import device_generator, generator
 
@@ -37,7 +37,7 @@ class PointSplit:
         self.points, self.labels = self.points.to(device), self.labels.to(device)
         return self
 
-    def batches(self, order: Tensor, batch_size: int, share: Share = ALL) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, order: Tensor, batch_size: int, sharder: BatchSharder = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the clouds of `order`, int64 on the CPU, and which they are.
 
         Yields:
@@ -45,13 +45,13 @@ class PointSplit:
         """
         if not len(order):
             return  # split() would make one empty batch of it
-        for index in share.split(order.to(self.labels.device), batch_size):  # moved once, as each copy would wait
+        for index in sharder.split(order.to(self.labels.device), batch_size):  # moved once, as each copy would wait
             yield self.points[index], index
 
 
 @dataclass(eq=False)
 class PointData(Data):
-    """A data set of point clouds for classification, each of P points, centred and scaled to the unit ball.
+    """A data set of point clouds for classification, each of P points, centered and scaled to the unit ball.
 
     Attributes:
         name: of the data set.
@@ -75,7 +75,7 @@ class PointData(Data):
     train: PointSplit
     test: PointSplit
     validation: PointSplit | None = None
-    perturbation: Perturbation = field(default_factory=Perturbation)
+    perturbation: PointTransform = field(default_factory=PointTransform)
 
     @property
     def channels(self) -> int:
@@ -83,19 +83,21 @@ class PointData(Data):
         return self.train.points.shape[2]
 
     @property
-    def model_options(self) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         """What a backbone is told: number of classes and of channels."""
         return {"num_classes": self.num_classes, "channels": self.channels}
 
-    def example(self) -> Tensor:
+    def dummy_input(self) -> Tensor:
         """Return the first training cloud, (1, P, C), on the CPU."""
         return self.train.points[:1].cpu()
 
-    def perturb(self, inputs: Tensor, generator: torch.Generator, part: Part | None = None) -> Tensor:
+    def transform(self, inputs: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
         """Return a batch (B, P, C) rotated, scaled, shifted and jittered, as `perturbation` says."""
-        return self.perturbation(inputs, generator, part)
+        return self.perturbation(inputs, generator, shard)
 
-    def train_batches(self, epoch: int, *, batch_size: int, seed: int, start: int = 0, share: Share = ALL) -> Batches:
+    def train_batches(
+        self, epoch: int, *, batch_size: int, seed: int, start: int = 0, sharder: BatchSharder = ALL
+    ) -> Batches:
         """Yield the training clouds of an epoch, shuffled, each once, and the points of each in random order.
 
         The batches from `start` on are the same for every `start`.
@@ -106,18 +108,18 @@ class PointData(Data):
                 norm cannot train on one.
             seed: of the run.
             start: number of batches to skip.
-            share: which rows of each batch to yield; they are the same as in the whole batch.
+            sharder: which rows of each batch to yield; they are the same as in the whole batch.
 
         Yields:
             Inputs float32 (b, P, C) and targets int64 (b,), on the device of the data.
         """
         order = self._training_order(epoch, seed)[self._training_items(batch_size, start)]
-        for number, (clouds, indices) in enumerate(self.train.batches(order, batch_size, share), start):
+        for number, (clouds, indices) in enumerate(self.train.batches(order, batch_size, sharder), start):
             # A network's farthest point sampling starts at the first point, and random point dropout turns points into
             # copies of it. Shuffled here, the first point is another one every time, but the same one for the
             # attribution of a batch and for the training step on it. In evaluation it stays the same.
             draws = device_generator(generator(seed, "points", epoch, number), clouds.device)
-            part = share.of(self.items_in_batch(number, batch_size))
-            keys = torch.rand(part.count, clouds.shape[1], generator=draws, device=clouds.device)
-            shuffled = keys[part.rows].argsort(1)
+            shard = sharder.shard(self.items_in_batch(number, batch_size))
+            keys = torch.rand(shard.count, clouds.shape[1], generator=draws, device=clouds.device)
+            shuffled = keys[shard.rows].argsort(1)
             yield gather_points(clouds, shuffled), self.train.labels[indices]

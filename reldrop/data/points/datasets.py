@@ -4,9 +4,9 @@ They share these parameters:
     root: folder that the data sets lie in.
     name: of the data set, in reports.
     cache_dir: folder that the prepared clouds are kept in: the first use samples all files, later ones map the result.
-    points: of each cloud, chosen by farthest point sampling; clouds are then centred and scaled to the unit ball.
+    points: of each cloud, chosen by farthest point sampling; clouds are then centered and scaled to the unit ball.
     normals: whether the inputs have the normals of the points, (x, y, z, nx, ny, nz), or only (x, y, z).
-    scale, shift, rotate, jitter: what training does to clouds, see `Perturbation`.
+    scale, shift, rotate, jitter: what training does to clouds, see `PointTransform`.
     subset: number of training clouds, as evenly as possible of all classes; None for all.
     test_subset: likewise of the test clouds.
     validation: share of the training clouds held out before `subset` is chosen, in [0, 1).
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from reldrop.data.images.folders import class_names
 from reldrop.data.paths import WHERE_ELSE, candidates, described, first, listed
-from reldrop.data.points.cache import Preparation, prepared
+from reldrop.data.points.cache import CacheSpec, load_or_build
 from reldrop.data.points.dataset import PointData, Points, PointSplit
 from reldrop.data.points.listing import (
     Listing,
@@ -33,8 +33,8 @@ from reldrop.data.points.listing import (
     from_split_folders,
     read_names,
 )
-from reldrop.data.points.transforms import Axis, Perturbation, Range
-from reldrop.data.splits import evenly, split_training
+from reldrop.data.points.transforms import Axis, PointTransform, Range
+from reldrop.data.splits import split_training, stratified_subset
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, FractionBelowOne, NonNegative, OpenFraction, WholeNumber, checked
 
@@ -76,7 +76,7 @@ def modelnet(
         prefix: of the names of the lists.
         classes: names of the classes that are used; None for all.
     """
-    how, perturbation = Preparation(points, normals, cache_dir, workers), Perturbation(scale, shift, rotate, jitter)
+    how, perturbation = CacheSpec(points, normals, cache_dir, workers), PointTransform(scale, shift, rotate, jitter)
     bases = candidates(root, folders)
     for base in bases:
         if (base / f"{prefix}_train.txt").is_file():
@@ -119,7 +119,7 @@ def shapenet(
     Args:
         folders: where to look, relative to `root`, in this order.
     """
-    how, perturbation = Preparation(points, normals, cache_dir, workers), Perturbation(scale, shift, rotate, jitter)
+    how, perturbation = CacheSpec(points, normals, cache_dir, workers), PointTransform(scale, shift, rotate, jitter)
     bases = candidates(root, folders)
     base = first(bases, lambda base: (base / "synsetoffset2category.txt").is_file())
     if base is None:
@@ -167,7 +167,7 @@ def point_folder(
             CLASS/NAME or CLASS_NUMBER; None for a fixed split that keeps the classes in balance.
         test_share: share of the clouds set aside for testing where there are no lists, between 0 and 1.
     """
-    how, perturbation = Preparation(points, normals, cache_dir, workers), Perturbation(scale, shift, rotate, jitter)
+    how, perturbation = CacheSpec(points, normals, cache_dir, workers), PointTransform(scale, shift, rotate, jitter)
     (base,) = candidates(root, [folder])
     if not base.is_dir():
         raise ReldropError(
@@ -194,8 +194,8 @@ def _read(
     listing: Listing,
     source: str,
     name: str,
-    how: Preparation,
-    perturbation: Perturbation,
+    how: CacheSpec,
+    perturbation: PointTransform,
     *,
     subset: int | None,
     test_subset: int | None,
@@ -204,8 +204,8 @@ def _read(
     """Choose from the clouds of a listing and load the chosen ones, prepared."""
     train, test = listing.labels("train"), listing.labels("test")
     kept, held_out = split_training(train, validation, subset, "cloud")
-    tested = evenly(test, test_subset, "test_subset", "cloud")
-    clouds = prepared(listing, name, how)
+    tested = stratified_subset(test, test_subset, "test_subset", "cloud")
+    clouds = load_or_build(listing, name, how)
     return PointData(
         name,
         listing.classes,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reldrop.data.images.folders import class_names
 from reldrop.data.points.files import SUFFIXES, h5_labels
-from reldrop.data.splits import hold_out
+from reldrop.data.splits import stratified_split
 from reldrop.utils.errors import ReldropError
 
 logger = logging.getLogger("reldrop")
@@ -124,7 +124,7 @@ def from_folders(base: Path, test_share: float) -> Listing:
             f"test_share={test_share} of {len(files)} clouds leaves none on one side; "
             "choose a share between 0 and 1 that leaves some on both"
         )
-    kept, aside = hold_out(torch.tensor([file.label for file in files]), count, "test")
+    kept, aside = stratified_split(torch.tensor([file.label for file in files]), count, "test")
     return Listing(base, names, [files[index] for index in kept], [files[index] for index in aside])
 
 

@@ -1,4 +1,4 @@
-"""From files to clouds of one size: read, sample farthest points, centre and scale; many files in parallel processes."""
+"""From files to clouds of one size: read, sample farthest points, center and scale; many files in parallel processes."""
 
 import multiprocessing
 import os
@@ -160,7 +160,7 @@ def sample(clouds: Sequence[np.ndarray], points: int) -> Block:
 
 
 def in_unit_ball(cloud: np.ndarray) -> np.ndarray:
-    """Centre a cloud (n, C) on the mean of its points and scale it so that the farthest has norm 1; float32 (n, C).
+    """Center a cloud (n, C) on the mean of its points and scale it so that the farthest has norm 1; float32 (n, C).
 
     Normals stay as they are.
     """

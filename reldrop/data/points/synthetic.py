@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from reldrop.data.points.dataset import PointData, Points, PointSplit
-from reldrop.data.points.transforms import Axis, Perturbation, Range, draw_rotations, rotate
-from reldrop.data.splits import evenly, split_training
+from reldrop.data.points.transforms import Axis, PointTransform, Range, draw_rotations, rotate
+from reldrop.data.splits import split_training, stratified_subset
 from reldrop.utils.seeding import generator
 from reldrop.utils.types import Count, FractionBelowOne, NonNegative, checked
 
@@ -37,12 +37,12 @@ def shapes(
     Points lie on the surface; normals are those of the body without noise. The parameters are those of the sets that
     lie in files.
     """
-    perturbation = Perturbation(scale, shift, rotate, jitter)
+    perturbation = PointTransform(scale, shift, rotate, jitter)
     clouds = torch.cat([_clouds(kind, points) for kind in BODIES])[..., : 6 if normals else 3].contiguous()
     labels = torch.arange(len(BODIES)).repeat_interleave(TRAIN + TEST)
     train = torch.arange(len(labels)) % (TRAIN + TEST) < TRAIN
     kept, held_out = split_training(labels[train], validation, subset, "cloud")
-    tested = evenly(labels[~train], test_subset, "test_subset", "cloud")
+    tested = stratified_subset(labels[~train], test_subset, "test_subset", "cloud")
 
     def choose(part: Tensor, indices: Tensor) -> PointSplit:
         return PointSplit(clouds[part][indices], labels[part][indices])
@@ -59,7 +59,7 @@ def shapes(
 
 
 def _clouds(kind: str, points: int) -> Tensor:
-    """Return all clouds of one class, (n, points, 6), centred and in the unit ball, with exact normals."""
+    """Return all clouds of one class, (n, points, 6), centered and in the unit ball, with exact normals."""
     draws = generator(0, f"shapes {kind}")
     count = TRAIN + TEST
     xyz, normals = BODIES[kind](count, points, draws)
@@ -133,12 +133,12 @@ def _cone(count: int, points: int, draws: torch.Generator) -> Surface:
 
 
 def _pyramid(count: int, points: int, draws: torch.Generator) -> Surface:
-    """A square base and four triangles that meet above its centre."""
+    """A square base and four triangles that meet above its center."""
     height = _uniform(1, 3, (count, 1), draws)
     slant = (1 + height**2).sqrt()
     side = torch.rand(count, points, generator=draws) < slant / (slant + 1)  # areas 4 slant and 4
     square = _uniform(-1, 1, (count, points, 2), draws)
-    distance, axis = square.abs().max(-1, keepdim=True)  # from the centre, as wide as the triangles are there
+    distance, axis = square.abs().max(-1, keepdim=True)  # from the center, as wide as the triangles are there
     outward = torch.zeros_like(square).scatter_(-1, axis, square.gather(-1, axis).sign())
     wall = torch.cat([square, height[..., None] * (1 - distance)], -1)
     slope = torch.cat([outward * (height / slant)[..., None], (1 / slant)[..., None].expand(-1, points, -1)], -1)
@@ -160,12 +160,12 @@ def _helix(count: int, points: int, draws: torch.Generator) -> Surface:
     turns, pitch = _uniform(1.5, 3, (count, 1), draws), _uniform(0.1, 0.25, (count, 1), draws)  # rise per radian
     angle = turns * TAU * torch.rand(count, points, generator=draws)
     cos, sin, zero, rise = angle.cos(), angle.sin(), torch.zeros_like(angle), pitch.expand_as(angle)
-    centre = torch.stack([cos, sin, pitch * angle], -1)
+    center = torch.stack([cos, sin, pitch * angle], -1)
     outward = torch.stack([cos, sin, zero], -1)
     upward = _unit(torch.stack([rise * sin, -rise * cos, zero + 1], -1))  # across the pipe, as `outward` is
     across = _circle(count, points, draws)
     normals = across[..., :1] * outward + across[..., 1:] * upward
-    return centre + 0.12 * normals, normals
+    return center + 0.12 * normals, normals
 
 
 BODIES: dict[str, Callable[[int, int, torch.Generator], Surface]] = {

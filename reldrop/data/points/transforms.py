@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from reldrop.distributed.sharding import Part
+from reldrop.distributed.sharding import Shard
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import device_generator
 from reldrop.utils.types import NonNegative, Positive, Two, checked
@@ -75,7 +75,7 @@ def _from_quaternions(quaternions: Tensor) -> Tensor:
 
 @checked
 @dataclass
-class Perturbation:
+class PointTransform:
     """Random rotation, scale, shift and jitter, in this order, drawn for each cloud anew.
 
     Attributes:
@@ -98,26 +98,26 @@ class Perturbation:
             raise ReldropError(f"scale={list(self.scale)} must be two factors, smallest <= largest, or null")
         self.scale = None if self.scale is None else (float(self.scale[0]), float(self.scale[1]))
 
-    def __call__(self, clouds: Tensor, generator: torch.Generator, part: Part | None = None) -> Tensor:
+    def __call__(self, clouds: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
         """Return perturbed copies of clouds.
 
         Args:
             clouds: (B, P, 3 or 6), on any device.
             generator: on the CPU.
-            part: which rows of a batch the clouds are: the draws are those for the whole batch. None if they are all.
+            shard: which rows of a batch the clouds are: the draws are those for the whole batch. None if they are all.
         """
-        part, device = part or Part.whole(len(clouds)), clouds.device
+        shard, device = shard or Shard.whole(len(clouds)), clouds.device
         if self.rotate is not None:
-            matrices = draw_rotations(part.count, self.rotate, generator)[part.rows]
+            matrices = draw_rotations(shard.count, self.rotate, generator)[shard.rows]
             clouds = rotate(clouds, matrices.to(device, non_blocking=True))
         if self.scale is not None or self.shift:
             smallest, largest = self.scale or (1.0, 1.0)
-            draws = torch.rand(part.count, 4, generator=generator)[part.rows]
+            draws = torch.rand(shard.count, 4, generator=generator)[shard.rows]
             draws = draws.to(device, non_blocking=True)
             scale = smallest + (largest - smallest) * draws[:, 0]
             clouds = scale_and_shift(clouds, scale, (2 * draws[:, 1:] - 1) * self.shift)
         if self.jitter:
-            noise = torch.empty(part.count, *clouds.shape[1:-1], 3, dtype=clouds.dtype, device=device)
+            noise = torch.empty(shard.count, *clouds.shape[1:-1], 3, dtype=clouds.dtype, device=device)
             noise.normal_(generator=device_generator(generator, device))
-            clouds = jitter(clouds, noise[part.rows], self.jitter)
+            clouds = jitter(clouds, noise[shard.rows], self.jitter)
         return clouds

@@ -5,18 +5,18 @@ import torch
 import torchvision
 from torch import nn
 
-from reldrop.attribution import GradientLRP, Random, ZennitLRP
+from reldrop.attribution import GradientLRP, RandomRelevance, ZennitLRP
 from tests.helpers.attribution import images
-from tests.helpers.networks import randomise, timm_model
+from tests.helpers.networks import randomize, timm_model
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-6, 1e-3, 0.25])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50d", "resnetblur50", "torchvision"])
 def test_epsilon_equals_zennit(name: str, epsilon: float) -> None:
     if name == "torchvision":
-        model = randomise(torchvision.models.resnet18(num_classes=10))
+        model = randomize(torchvision.models.resnet18(num_classes=10))
     else:
-        model = randomise(timm_model(name))
+        model = randomize(timm_model(name))
     inputs, targets = images(40)
     expected = ZennitLRP("epsilon_flat", epsilon=epsilon)(model, inputs, targets)
     found = GradientLRP(epsilon=epsilon)(model, inputs, targets)
@@ -25,10 +25,10 @@ def test_epsilon_equals_zennit(name: str, epsilon: float) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50d", "resnetblur50"])
 def test_zplus_equals_zennit(name: str) -> None:
-    model = randomise(timm_model(name))
+    model = randomize(timm_model(name))
     inputs, targets = images(40)
     expected = ZennitLRP("epsilon_plus_flat", epsilon=1e-3)(model, inputs, targets)
-    found = GradientLRP(epsilon=1e-3, middle="zplus")(model, inputs, targets)
+    found = GradientLRP(epsilon=1e-3, conv_rule="zplus")(model, inputs, targets)
     assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
@@ -41,17 +41,17 @@ def test_epsilon_stem_equals_zennit_without_flat() -> None:
 
     oracle = ZennitLRP()
     oracle.composite = LayerMapComposite([*layer_map_base(), ((Linear,), Epsilon(1e-2))], [ResidualCanonizer()])
-    model = randomise(timm_model("resnet18"))
+    model = randomize(timm_model("resnet18"))
     inputs, targets = images()
     expected = oracle(model, inputs, targets)
-    found = GradientLRP(epsilon=1e-2, stem="epsilon")(model, inputs, targets)
+    found = GradientLRP(epsilon=1e-2, input_rule="epsilon")(model, inputs, targets)
     assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
 def test_drop_path_and_dropout_are_off() -> None:
-    model = randomise(timm_model("resnet18", drop_path_rate=0.5, drop_rate=0.5))
+    model = randomize(timm_model("resnet18", drop_path_rate=0.5, drop_rate=0.5))
     inputs, targets = images()
-    plain = randomise(timm_model("resnet18"))
+    plain = randomize(timm_model("resnet18"))
     plain.load_state_dict(model.state_dict())
     torch.testing.assert_close(
         GradientLRP()(model, inputs, targets), GradientLRP()(plain, inputs, targets), rtol=1e-9, atol=1e-12
@@ -59,7 +59,7 @@ def test_drop_path_and_dropout_are_off() -> None:
 
 
 def test_official_copies_relevance_at_residual_sums_and_so_explodes() -> None:
-    model = randomise(timm_model("resnet18"), biases=False)
+    model = randomize(timm_model("resnet18"), biases=False)
     inputs, targets = images()
     conserving = ZennitLRP(canonizer="timm", epsilon=0.0)(model, inputs, targets).sum((1, 2))
     official = ZennitLRP(canonizer="torchvision", epsilon=0.0)(model, inputs, targets).sum((1, 2))
@@ -70,7 +70,7 @@ def test_official_copies_relevance_at_residual_sums_and_so_explodes() -> None:
 
 @pytest.mark.parametrize("name", ["seresnet18", "resnet18"])
 def test_zennit_conserves_with_squeeze_and_excitation(name: str) -> None:
-    model = randomise(timm_model(name), biases=False)
+    model = randomize(timm_model(name), biases=False)
     inputs, targets = images(40)
     total = ZennitLRP(epsilon=0.0)(model, inputs, targets).sum((1, 2))
     torch.testing.assert_close(total, torch.ones(2).double(), atol=1e-3, rtol=0)
@@ -85,7 +85,7 @@ def test_other_zennit_composites(tiny: nn.Module, batch: tuple) -> None:
 
 
 def test_random_draws_from_the_generator_it_is_given(tiny: nn.Module, batch: tuple) -> None:
-    draws = [Random()(tiny, *batch, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    draws = [RandomRelevance()(tiny, *batch, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 

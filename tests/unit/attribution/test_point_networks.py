@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reldrop.attribution import GradientLRP, InputGradient, Official, Random, ZennitLRP
+from reldrop.attribution import GradientLRP, InputGradient, RandomRelevance, ReleaseLRP, ZennitLRP
 from reldrop.backbones import point_network
 from reldrop.backbones.point_layers import GroupedLinear, NormMax, PointNorm, SharedLayers
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.point_ops import ball_query, farthest_points, gather_points
-from tests.helpers.networks import randomise
+from tests.helpers.networks import randomize
 from tests.helpers.point_networks import NETWORKS, clouds, make_plain, named, small
 
 
@@ -20,7 +20,7 @@ from tests.helpers.point_networks import NETWORKS, clouds, make_plain, named, sm
 @pytest.mark.parametrize("name", NETWORKS)
 def test_conserves_without_biases(name: str, channels: int, stem: str) -> None:
     model = named(name, channels, biases=False)
-    found = GradientLRP(epsilon=0.0, stem=stem, stabiliser=0.0)(model, clouds(channels=channels), torch.arange(3))
+    found = GradientLRP(epsilon=0.0, input_rule=stem, stabilizer=0.0)(model, clouds(channels=channels), torch.arange(3))
     assert found.shape == (3, 80)
     assert (found.sum(1) - 1).abs().max() < 1e-6
 
@@ -32,7 +32,7 @@ def test_epsilon_zero_is_gradient_times_input() -> None:
     logits = model(x).gather(1, targets[:, None])
     (grad,) = torch.autograd.grad(logits.sum(), x)
     expected = (grad * x).sum(-1) / logits
-    found = GradientLRP(epsilon=0.0, stem="epsilon", stabiliser=0.0)(model, inputs, targets)
+    found = GradientLRP(epsilon=0.0, input_rule="epsilon", stabilizer=0.0)(model, inputs, targets)
     assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
@@ -65,15 +65,15 @@ def epsilon_everywhere(epsilon: float) -> ZennitLRP:
 @pytest.mark.parametrize("epsilon", [1e-6, 1e-3, 0.25])
 def test_equals_zennit_on_a_shared_stack(epsilon: float) -> None:
     torch.manual_seed(0)
-    model = randomise(_SharedStack())
+    model = randomize(_SharedStack())
     inputs, targets = clouds(), torch.arange(3)
     expected = epsilon_everywhere(epsilon)(model, inputs, targets)
-    found = GradientLRP(epsilon=epsilon, stem="epsilon")(model, inputs, targets)
+    found = GradientLRP(epsilon=epsilon, input_rule="epsilon")(model, inputs, targets)
     assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
 class _Neighbourhoods(nn.Module):
-    """One layer on the neighbourhoods of two centroids, the maximum, and a classifier: small enough for a pencil."""
+    """One layer on the neighborhoods of two centroids, the maximum, and a classifier: small enough for a pencil."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def test_zennit_does_not_conserve_where_positions_are_subtracted() -> None:
     model = _Neighbourhoods().double()
     nn.init.zeros_(model.first.linear.bias)
     inputs, targets = clouds(channels=3), torch.arange(3)
-    ours = GradientLRP(epsilon=0.0, stem="epsilon", stabiliser=0.0)(model, inputs, targets)
+    ours = GradientLRP(epsilon=0.0, input_rule="epsilon", stabilizer=0.0)(model, inputs, targets)
     hooked = epsilon_everywhere(1e-9)(model, inputs, targets)
     assert (ours.sum(1) - 1).abs().max() < 1e-6
     assert hooked.sum(1).abs().max() < 1e-6
@@ -129,7 +129,7 @@ def test_official_is_the_composite_of_named_layers(name: str) -> None:
     with composite.context(twin) as network:
         scores = network(x).log_softmax(1)
         (expected,) = torch.autograd.grad(scores, x, torch.eye(10, dtype=x.dtype)[targets])
-    found = Official()(model, inputs, targets)
+    found = ReleaseLRP()(model, inputs, targets)
     torch.testing.assert_close(found, expected.sum(-1), rtol=1e-9, atol=1e-12 * float(expected.abs().max()))
     assert found.abs().sum() > 0
 
@@ -146,7 +146,7 @@ def test_a_point_nobody_looks_at_has_no_relevance() -> None:
     seen.scatter_(1, farthest_points(xyz, 24), 1.0)
     assert (seen == 0).any()
     for stem in ("flat", "epsilon"):
-        found = GradientLRP(stem=stem)(model, inputs, torch.arange(3))
+        found = GradientLRP(input_rule=stem)(model, inputs, torch.arange(3))
         assert (found[seen == 0] == 0).all()
 
 
@@ -162,7 +162,7 @@ def test_flat_gives_a_stem_output_to_its_point() -> None:
     for s in range(2):
         for c in range(4):
             expected[index[0, s, winner[0, s, c]]] += (a[0, s, c] * model.head.weight[1, c] / 2 / logit).detach()
-    found = GradientLRP(epsilon=0.0, stabiliser=0.0)(model, inputs, torch.tensor([1]))[0]
+    found = GradientLRP(epsilon=0.0, stabilizer=0.0)(model, inputs, torch.tensor([1]))[0]
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -174,9 +174,9 @@ def _centroids(points: Tensor) -> tuple[Tensor, Tensor]:
 ATTRIBUTIONS = {
     "gradient": GradientLRP,
     "zennit": ZennitLRP,
-    "official": Official,
+    "official": ReleaseLRP,
     "input_gradient": InputGradient,
-    "random": Random,
+    "random": RandomRelevance,
 }
 
 
@@ -234,8 +234,8 @@ class _Flattened(nn.Module):
 
 
 def test_refusals() -> None:
-    with pytest.raises(ReldropError, match="middle=epsilon"):
-        GradientLRP(middle="zplus").check(small(), clouds(1))
+    with pytest.raises(ReldropError, match="conv_rule=epsilon"):
+        GradientLRP(conv_rule="zplus").check(small(), clouds(1))
     with pytest.raises(ReldropError, match=r"_Flattened is not a single convolution"):
         GradientLRP().check(_Flattened().double(), clouds(1))
     with pytest.raises(ReldropError, match=r"output='.*' must be 'logits' or 'log_softmax'"):

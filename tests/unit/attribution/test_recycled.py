@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reldrop.attribution import GradientLRP, Recycled
-from reldrop.attribution.recycled import Memory
+from reldrop.attribution.recycled import RelevanceCache
 from reldrop.data.images.batch_crops import Crops, crop_and_flip, crop_back, draw_crops
 from reldrop.data.images.dataset import ImageData, ImageSplit, Visit
 
@@ -81,10 +81,10 @@ def test_the_training_step_leaves_the_relevance_behind_its_stem(tiny: nn.Module)
     memory = Recycled().memory(tiny, data)
     ((inputs, targets, visit),) = data.train_visits(0, batch_size=12, seed=0)
     expected = plain_relevance(tiny, inputs, targets)
-    with memory.watching(visit):
+    with memory.recording(visit):
         loss = F.cross_entropy(tiny.train()(inputs), targets)
     loss.backward()
-    found = memory.recall(visit, torch.Generator())
+    found = memory.get(visit, torch.Generator())
     shown = crop_and_flip(torch.ones(12, 1, 16, 16), visit.crops, 2)[:, 0] == 1
     scaled = expected / expected.abs().amax((1, 2), keepdim=True)
     torch.testing.assert_close(found.double()[shown], scaled[shown], rtol=2e-3, atol=2e-3)  # half precision
@@ -95,7 +95,7 @@ def test_the_step_itself_is_not_changed(tiny: nn.Module) -> None:
     data, other = images(), deepcopy(tiny)
     ((inputs, targets, visit),) = data.train_visits(0, batch_size=12, seed=0)
     F.cross_entropy(other.train()(inputs), targets).backward()
-    with Recycled().memory(tiny, data).watching(visit):
+    with Recycled().memory(tiny, data).recording(visit):
         loss = F.cross_entropy(tiny.train()(inputs), targets)
     loss.backward()
     for one, two in zip(tiny.parameters(), other.parameters(), strict=True):
@@ -118,9 +118,9 @@ class OnePatch(nn.Module):
 
 def test_relevance_stays_with_what_the_network_looks_at_in_any_crop() -> None:
     data, model = images(padding=0), OnePatch()
-    memory = Memory(model.conv, data, 1e-6)
+    memory = RelevanceCache(model.conv, data, 1e-6)
     ((inputs, targets, visit),) = data.train_visits(0, batch_size=12, seed=0)
-    with memory.watching(visit):
+    with memory.recording(visit):
         loss = F.cross_entropy(model(inputs), targets)
     loss.backward()
     here = visit.images, slice(4, 8), torch.where(visit.crops.flipped, 8, 4)[:, None] + torch.arange(4)
@@ -129,25 +129,25 @@ def test_relevance_stays_with_what_the_network_looks_at_in_any_crop() -> None:
         assert inside > 0
         assert memory.maps[image].abs().sum() == inside
     turned = Visit(visit.images, Crops(visit.crops.top, visit.crops.left, ~visit.crops.flipped))
-    assert torch.equal(memory.recall(turned, torch.Generator()), memory.recall(visit, torch.Generator()).flip(-1))
+    assert torch.equal(memory.get(turned, torch.Generator()), memory.get(visit, torch.Generator()).flip(-1))
 
 
 def test_what_was_not_seen_is_noise_and_a_gradient_of_zero_teaches_nothing(tiny: nn.Module) -> None:
     data = images()
     memory = Recycled().memory(tiny, data)
     ((inputs, _, visit), _) = data.train_visits(0, batch_size=6, seed=0)
-    with memory.watching(visit):
+    with memory.recording(visit):
         logits = tiny.eval()(
             inputs
         )  # in training mode, batch norm would let samples have a part in each other's logits
     logits[:3, 0].sum().backward()
     assert memory.known[visit.images].tolist() == [True] * 3 + [False] * 3
-    noise = memory.recall(visit, torch.Generator().manual_seed(1))[3:]
+    noise = memory.get(visit, torch.Generator().manual_seed(1))[3:]
     assert 0 <= noise.min() < 0.05
     assert 0.95 < noise.max() < 1
     assert noise.unique().numel() > 700
-    assert torch.equal(noise, memory.recall(visit, torch.Generator().manual_seed(1))[3:])
-    assert not torch.equal(noise, memory.recall(visit, torch.Generator().manual_seed(2))[3:])
+    assert torch.equal(noise, memory.get(visit, torch.Generator().manual_seed(1))[3:])
+    assert not torch.equal(noise, memory.get(visit, torch.Generator().manual_seed(2))[3:])
 
 
 def test_evaluations_take_the_relevance_of_the_paper(tiny: nn.Module, batch: tuple[Tensor, Tensor]) -> None:

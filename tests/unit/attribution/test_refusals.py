@@ -76,7 +76,7 @@ def test_refuses_what_it_cannot_treat_rightly(model: object, names: str) -> None
     [
         lambda: GradientLRP(epsilon=-1.0),
         lambda: GradientLRP(epsilon=float("nan")),
-        lambda: GradientLRP(middle="gamma"),
+        lambda: GradientLRP(conv_rule="gamma"),
         lambda: GradientLRP(stem="zbox"),
         lambda: ZennitLRP("no_such_composite"),
         lambda: ZennitLRP(canonizer="keras"),

@@ -5,34 +5,34 @@ import torch
 from torch import nn
 
 from reldrop.attribution import GradientLRP
-from reldrop.attribution.rules import damped, rectified, stabilise, zplus
+from reldrop.attribution.rules import epsilon_identity, epsilon_relu, stabilize, zplus
 from tests.helpers.attribution import images
-from tests.helpers.networks import randomise, timm_model
+from tests.helpers.networks import randomize, timm_model
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_conserves_without_biases(name: str) -> None:
-    model = randomise(timm_model(name), biases=False)
+    model = randomize(timm_model(name), biases=False)
     inputs, targets = images()
-    total = GradientLRP(epsilon=0.0, stabiliser=0.0)(model, inputs, targets).sum((1, 2))
+    total = GradientLRP(epsilon=0.0, stabilizer=0.0)(model, inputs, targets).sum((1, 2))
     assert (total - 1).abs().max() < 1e-6
 
 
 def test_zplus_conserves_without_biases() -> None:
-    model = randomise(timm_model("resnet18"), biases=False)
+    model = randomize(timm_model("resnet18"), biases=False)
     inputs, targets = images()
-    total = GradientLRP(epsilon=0.0, middle="zplus")(model, inputs, targets).sum((1, 2))
-    assert (total - 1).abs().max() < 1e-3  # its stabiliser cannot be left out: z+ may be zero
+    total = GradientLRP(epsilon=0.0, conv_rule="zplus")(model, inputs, targets).sum((1, 2))
+    assert (total - 1).abs().max() < 1e-3  # its stabilizer cannot be left out: z+ may be zero
 
 
 def test_epsilon_zero_is_gradient_times_input() -> None:
-    model = randomise(timm_model("resnet18")).eval()
+    model = randomize(timm_model("resnet18")).eval()
     inputs, targets = images()
     x = inputs.clone().requires_grad_()
     logits = model(x).gather(1, targets[:, None])[:, 0]
     (grad,) = torch.autograd.grad(logits.sum(), x)
     expected = (grad * x).sum(1) / logits[:, None, None]
-    found = GradientLRP(epsilon=0.0, stem="epsilon", stabiliser=0.0)(model, inputs, targets)
+    found = GradientLRP(epsilon=0.0, input_rule="epsilon", stabilizer=0.0)(model, inputs, targets)
     assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
@@ -56,11 +56,11 @@ def test_one_layer_by_hand() -> None:
 
 def test_rules_against_their_formulas() -> None:
     z = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0], dtype=torch.float64, requires_grad=True)
-    (grad,) = torch.autograd.grad(damped(z, 0.5).sum(), z)
+    (grad,) = torch.autograd.grad(epsilon_identity(z, 0.5).sum(), z)
     torch.testing.assert_close(grad, torch.tensor([0.8, 0.5, 0.0, 0.5, 0.8]).double())
-    (grad,) = torch.autograd.grad(rectified(z, 0.5).sum(), z)
+    (grad,) = torch.autograd.grad(epsilon_relu(z, 0.5).sum(), z)
     torch.testing.assert_close(grad, torch.tensor([0.0, 0.0, 0.0, 0.5, 0.8]).double())
-    torch.testing.assert_close(stabilise(z.detach(), 0.1)[2], torch.tensor(0.1).double())
+    torch.testing.assert_close(stabilize(z.detach(), 0.1)[2], torch.tensor(0.1).double())
 
     x, w, b = (torch.randn(*shape, dtype=torch.float64) for shape in ((4, 3), (2, 3), (2,)))
     r = torch.randn(4, 2, dtype=torch.float64)

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from reldrop.attribution import GradientLRP, InputGradient, Random, ZennitLRP, relevance
-from tests.helpers.networks import randomise, timm_model
+from reldrop.attribution import GradientLRP, InputGradient, RandomRelevance, ZennitLRP, relevance
+from tests.helpers.networks import randomize, timm_model
 
 ALL = {
     "gradient": GradientLRP,
-    "zplus": lambda: GradientLRP(middle="zplus"),
+    "zplus": lambda: GradientLRP(conv_rule="zplus"),
     "zennit": ZennitLRP,
     "official": lambda: ZennitLRP(canonizer="torchvision"),
     "input_gradient": InputGradient,
-    "random": Random,
+    "random": RandomRelevance,
 }
 
 
@@ -76,7 +76,7 @@ def test_every_parameter_learns_after_attribution(name: str, tiny: nn.Module, ba
 
 @pytest.mark.parametrize(("precision", "correlation"), [(torch.bfloat16, 0.98), (torch.float16, 0.998)])
 def test_half_precision_ranks_alike(precision: torch.dtype, correlation: float, batch: tuple) -> None:
-    model = randomise(timm_model("resnet18")).float()
+    model = randomize(timm_model("resnet18")).float()
     inputs, targets = batch
     full = GradientLRP()(model, inputs, targets)
     with torch.autocast("cpu", dtype=precision):

@@ -14,12 +14,12 @@ from tests.helpers.transformers import images, small
 # ---- the rules written out, relevance by relevance ------------------------------------------------------------------
 
 
-def stabilised(z: Tensor, epsilon: float) -> Tensor:
+def stabilized(z: Tensor, epsilon: float) -> Tensor:
     return torch.where(z < 0, z - epsilon, z + epsilon)
 
 
 def linear_rule(x: Tensor, layer: nn.Linear, relevance: Tensor, epsilon: float) -> Tensor:
-    z = stabilised(x @ layer.weight.T + layer.bias, epsilon)
+    z = stabilized(x @ layer.weight.T + layer.bias, epsilon)
     return x * ((relevance / z) @ layer.weight)
 
 
@@ -32,7 +32,7 @@ def norm_rule(x: Tensor, norm: nn.LayerNorm, relevance: Tensor) -> Tensor:
 
 
 def sum_rule(parts: tuple[Tensor, Tensor], relevance: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    share = relevance / stabilised(parts[0] + parts[1], epsilon)
+    share = relevance / stabilized(parts[0] + parts[1], epsilon)
     return parts[0] * share, parts[1] * share
 
 
@@ -81,7 +81,7 @@ def written_out(model: VisionTransformer, x: Tensor, targets: Tensor, epsilon: f
     logits = model.head(final[:, 0])
     target = logits.gather(1, targets[:, None])[:, 0]
     top = torch.zeros_like(logits).scatter_(1, targets[:, None], 1.0)
-    share = top * (1 / stabilised(target, epsilon))[:, None]
+    share = top * (1 / stabilized(target, epsilon))[:, None]
     relevance = torch.zeros_like(final)
     relevance[:, 0] = final[:, 0] * (share @ model.head.weight)
     relevance = norm_rule(stream, model.norm, relevance)
@@ -109,7 +109,7 @@ def test_equals_the_rules_written_out(attention: str, epsilon: float, sums: floa
     inputs, targets = images()
     with torch.no_grad():
         expected = written_out(model, inputs, targets, epsilon, sums, attention == "cplrp")
-    found = GradientLRP(epsilon=epsilon, stabiliser=sums, attention=attention)(model, inputs, targets)
+    found = GradientLRP(epsilon=epsilon, stabilizer=sums, attention=attention)(model, inputs, targets)
     assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
@@ -122,8 +122,8 @@ def test_single_rules() -> None:
     torch.testing.assert_close(y, norm(x))
     (grad,) = torch.autograd.grad(y, x, upstream)
     deviation = (x.detach().var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
-    centred = ((x - x.mean(-1, keepdim=True)) / deviation * norm.weight).mul(upstream).sum()
-    torch.testing.assert_close(grad, torch.autograd.grad(centred, x)[0])
+    centered = ((x - x.mean(-1, keepdim=True)) / deviation * norm.weight).mul(upstream).sum()
+    torch.testing.assert_close(grad, torch.autograd.grad(centered, x)[0])
     x = torch.tensor([-1.0, 0.0, 2.0]).double().requires_grad_()
     for approximate in ("none", "tanh"):
         y = gelu(x, approximate)
@@ -139,7 +139,7 @@ VARIANTS = {
     "average": {"global_pool": "avg", "class_token": False},
     "attention pooling": {"global_pool": "map", "class_token": False},
     "layer scale": {"init_values": 0.1},
-    "normalised queries and keys": {"qk_norm": True},
+    "normalized queries and keys": {"qk_norm": True},
     "registers, no embedding of the class": {"reg_tokens": 2, "no_embed_class": True, "pre_norm": True},
 }
 
@@ -149,7 +149,7 @@ VARIANTS = {
 def test_cplrp_conserves_without_biases(variant: str, stem: str) -> None:
     model = small(biases=False, **VARIANTS[variant])
     inputs, targets = images()
-    attribution = GradientLRP(epsilon=0.0, stabiliser=0.0, stem=stem, attention="cplrp")
+    attribution = GradientLRP(epsilon=0.0, stabilizer=0.0, input_rule=stem, attention="cplrp")
     found = attribution(model, inputs, targets)
     assert found.shape == (3, 16, 16)
     assert (found.sum((1, 2)) - 1).abs().max() < 1e-6
@@ -168,8 +168,8 @@ def test_attnlrp_loses_what_the_softmax_absorbs() -> None:
     for block in model.blocks:
         block.attn.qkv.weight.data[: 2 * 24] = 0  # queries and keys: all attention weights are alike
     inputs, targets = images()
-    cp = GradientLRP(epsilon=0.0, stabiliser=0.0, attention="cplrp")(model, inputs, targets).sum((1, 2))
-    attn = GradientLRP(epsilon=0.0, stabiliser=0.0)(model, inputs, targets).sum((1, 2))
+    cp = GradientLRP(epsilon=0.0, stabilizer=0.0, attention="cplrp")(model, inputs, targets).sum((1, 2))
+    attn = GradientLRP(epsilon=0.0, stabilizer=0.0)(model, inputs, targets).sum((1, 2))
     assert (cp - 1).abs().max() < 1e-6
     assert (attn - 1).abs().min() > 1e-3
 

@@ -28,7 +28,7 @@ def test_cells_are_occluded_as_a_whole(kind: type) -> None:
     assert cells.any()
 
 
-def test_the_most_relevant_cell_is_the_centre() -> None:
+def test_the_most_relevant_cell_is_the_center() -> None:
     maps = torch.zeros(1, 16, 16)
     maps[0, 9, 5] = 5.0  # one strong pixel against
     maps[0, 12:16, 0:4] = 1.0  # a cell that has more in all

@@ -58,7 +58,7 @@ def paint(mask: Tensor, top: int, left: int, height: int, width: int) -> None:
     mask[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)] = True
 
 
-def centred(mask: Tensor, position: int, height: int, width: int) -> None:
+def centered(mask: Tensor, position: int, height: int, width: int) -> None:
     row, column = divmod(position, SIZE[1])
     paint(mask, row - height // 2, column - width // 2, height, width)
 
@@ -77,7 +77,7 @@ def test_block_equals_a_loop(k: int) -> None:
     expected = torch.zeros(len(inputs), *SIZE, dtype=torch.bool)
     for i, image in enumerate(inputs):
         order = image.sum(0).flatten().sort(descending=True).indices
-        centred(expected[i], int(order[chosen[i, 0]]), *sizes[i][0])
+        centered(expected[i], int(order[chosen[i, 0]]), *sizes[i][0])
     assert torch.equal(found, expected)
 
 
@@ -91,7 +91,7 @@ def test_patch_equals_a_loop_and_places_all_rectangles() -> None:
     for i, image in enumerate(inputs):
         order = image.sum(0).flatten().sort(descending=True).indices
         for j in range(4):
-            centred(expected[i], int(order[j]), *sizes[i][j])
+            centered(expected[i], int(order[j]), *sizes[i][j])
     assert torch.equal(found, expected)
 
 
@@ -190,7 +190,13 @@ def test_relevance_is_computed_only_for_what_is_occluded(augmentation: type) -> 
 def test_one_coin_for_the_batch() -> None:
     inputs, targets = data(8)
     shares = {
-        int(RelDropBlock(probability=0.5, coin="batch").mask(inputs, targets, maps, seeded(s)).flatten(1).any(1).sum())
+        int(
+            RelDropBlock(probability=0.5, decide_per="batch")
+            .mask(inputs, targets, maps, seeded(s))
+            .flatten(1)
+            .any(1)
+            .sum()
+        )
         for s in range(20)
     }
     assert shares == {0, 8}
@@ -256,12 +262,12 @@ def test_noise_fill_is_standard_normal() -> None:
         (lambda: RelDropBlock(k=0), "k=0 must be at least 1"),
         (lambda: RelDropBlock(area=(0.4, 0.02)), "area"),
         (lambda: RandomErasing(aspect=0.0), "aspect"),
-        (lambda: RandomErasing(coin="dice"), "coin"),
+        (lambda: RandomErasing(decide_per="dice"), "decide_per"),
         (lambda: RelDropPatch(k=3, rectangles=4), "rectangles"),
         (lambda: RelDropPixel(alpha=-0.1), "alpha"),
         (lambda: RelDropPixel(beta=2), "beta"),
         (lambda: RelDropPixel(fill="grey"), "fill"),
-        (lambda: RelDropPixel(fill="zero"), "normalisation"),
+        (lambda: RelDropPixel(fill="zero"), "normalization"),
         (lambda: RelDrop(nn.Identity(), mode="blocks"), "mode"),
         (lambda: RelDropBlock(1.0)(*data(2)), "relevance"),
         (lambda: RelDropBlock(1.0, k=1000)(*data(2), maps), "only 560 pixels"),

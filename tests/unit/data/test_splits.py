@@ -6,28 +6,28 @@ from typing import Any
 import pytest
 import torch
 
-from reldrop.data.splits import evenly, hold_out
+from reldrop.data.splits import stratified_split, stratified_subset
 from reldrop.utils.errors import ReldropError
 from tests.helpers.images import folder_data, make_folders
 
 
 def test_subsets_are_even_and_nested() -> None:
     labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 4)
-    chosen = {count: evenly(labels, count, "subset") for count in (9, 21, 60, 84)}
+    chosen = {count: stratified_subset(labels, count, "subset") for count in (9, 21, 60, 84)}
     assert labels[chosen[9]].bincount().tolist() == [3, 3, 3]
     assert sorted(labels[chosen[21]].bincount().tolist()) == [4, 8, 9]
     assert labels[chosen[60]].bincount().tolist() == [28, 28, 4]
     assert chosen[84].tolist() == list(range(84))
     assert set(chosen[9].tolist()) <= set(chosen[21].tolist()) <= set(chosen[60].tolist())
-    assert evenly(labels, None, "subset").tolist() == list(range(84))
-    assert evenly(labels, 9, "subset").tolist() == chosen[9].tolist() == sorted(chosen[9].tolist())
+    assert stratified_subset(labels, None, "subset").tolist() == list(range(84))
+    assert stratified_subset(labels, 9, "subset").tolist() == chosen[9].tolist() == sorted(chosen[9].tolist())
 
 
 def test_held_out_images_are_the_same_share_of_each_class() -> None:
     labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 10)[
         torch.randperm(90, generator=torch.Generator().manual_seed(0))
     ]
-    stay, out = hold_out(labels, 18, "validation")
+    stay, out = stratified_split(labels, 18, "validation")
     assert labels[out].bincount().tolist() == [10, 6, 2]
     assert sorted([*stay.tolist(), *out.tolist()]) == list(range(90))
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from reldrop.augmentation import Fill, RandomErasing, RandomPointDropout, RelDropBlock, RelDropPixel, RelDropPoint
-from reldrop.data.points.transforms import Perturbation
-from reldrop.distributed.sharding import ALL, Part, Share
+from reldrop.data.points.transforms import PointTransform
+from reldrop.distributed.sharding import ALL, BatchSharder, Shard
 from reldrop.utils.seeding import generator
 from tests.helpers.clouds import memory_data as memory_clouds
 from tests.helpers.imagenet import imagenet
@@ -18,17 +18,17 @@ from tests.helpers.images import memory_data
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])
 def test_shares_are_all_of_a_batch_once(processes: int) -> None:
-    shares = [Share(rank, processes) for rank in range(processes)]
+    shares = [BatchSharder(rank, processes) for rank in range(processes)]
     for count in range(1, 24):
-        parts = [share.of(count) for share in shares]
-        assert sum(part.items for part in parts) == count
-        assert all(part.stop - part.start >= min(2, count) for part in parts)
+        parts = [sharder.shard(count) for sharder in shares]
+        assert sum(shard.items for shard in parts) == count
+        assert all(shard.stop - shard.start >= min(2, count) for shard in parts)
         if count >= 2 * processes:
-            assert [row for part in parts for row in range(count)[part.rows]] == list(range(count))
+            assert [row for shard in parts for row in range(count)[shard.rows]] == list(range(count))
         else:
-            assert [part.items for part in parts] == [count] + [0] * (processes - 1)
+            assert [shard.items for shard in parts] == [count] + [0] * (processes - 1)
         order = torch.arange(count)
-        evaluated = torch.cat([share.batches(order, 3) for share in shares])
+        evaluated = torch.cat([sharder.batches(order, 3) for sharder in shares])
         assert torch.equal(evaluated.sort().values, order)
 
 
@@ -44,21 +44,21 @@ def assert_shares_of(whole: Any, shared: list[Any]) -> None:
 def test_shares_of_images_and_clouds() -> None:
     for data in (memory_data(23, crop_padding=2, flip=True), memory_clouds(23)):
         batches = [
-            list(data.train_batches(1, batch_size=9, seed=3, start=1, share=share))
-            for share in (ALL, *(Share(rank, 2) for rank in range(2)))
+            list(data.train_batches(1, batch_size=9, seed=3, start=1, sharder=sharder))
+            for sharder in (ALL, *(BatchSharder(rank, 2) for rank in range(2)))
         ]
         assert_shares_of(batches[0], batches[1:])
 
 
-@pytest.mark.parametrize("corrupt", ["error", "skip"])
+@pytest.mark.parametrize("on_decode_error", ["error", "skip"])
 def test_shares_of_random_resized_crops(pictures: Path, corrupt: str) -> None:
     if corrupt == "skip":
         broken = sorted(pictures.rglob("*.*"))[0]
         broken.write_bytes(broken.read_bytes()[:100])
-    data = imagenet(pictures, corrupt=corrupt)
+    data = imagenet(pictures, on_decode_error=corrupt)
     batches = [
-        list(data.train_batches(1, batch_size=4, seed=3, share=share))
-        for share in (ALL, *(Share(rank, 2) for rank in range(2)))
+        list(data.train_batches(1, batch_size=4, seed=3, sharder=sharder))
+        for sharder in (ALL, *(BatchSharder(rank, 2) for rank in range(2)))
     ]
     assert_shares_of(batches[0], batches[1:])
 
@@ -69,7 +69,7 @@ def test_shares_of_random_resized_crops(pictures: Path, corrupt: str) -> None:
         RandomErasing(fill="noise"),
         RelDropBlock(k=3),
         RelDropBlock(cell=4),
-        RelDropPixel(coin="batch", probability=0.7),
+        RelDropPixel(decide_per="batch", probability=0.7),
         RandomPointDropout(),
         RelDropPoint(probability=0.4),
     ],
@@ -83,24 +83,24 @@ def test_shares_of_occlusions(occlusion: Any) -> None:
         asked.append(len(samples))
         return samples.sum(1) if samples.ndim == 4 else samples.sum(2)
 
-    def occluded(share: Share) -> Tensor:
-        part = share.of(len(inputs))
-        rows = inputs[part.rows]
-        return occlusion(rows, torch.zeros(len(rows)), relevance, torch.Generator().manual_seed(1), part)
+    def occluded(sharder: BatchSharder) -> Tensor:
+        shard = sharder.shard(len(inputs))
+        rows = inputs[shard.rows]
+        return occlusion(rows, torch.zeros(len(rows)), relevance, torch.Generator().manual_seed(1), shard)
 
     whole = occluded(ALL)
-    assert torch.equal(torch.cat([occluded(Share(rank, 3)) for rank in range(3)]), whole)
+    assert torch.equal(torch.cat([occluded(BatchSharder(rank, 3)) for rank in range(3)]), whole)
     assert sum(asked[1:]) == sum(asked[:1])
     assert torch.equal(occlusion(inputs, torch.zeros(11), relevance, torch.Generator().manual_seed(1)), whole)
 
 
 def test_shares_of_noise_and_perturbations() -> None:
     clouds = torch.randn(9, 20, 6)
-    perturbation = Perturbation((0.5, 2), 0.3, "any", 0.02)
+    perturbation = PointTransform((0.5, 2), 0.3, "any", 0.02)
     images = torch.randn(9, 3, 8, 8).contiguous(memory_format=torch.channels_last)
     mask = torch.ones(9, 8, 8, dtype=torch.bool)
-    parts = [Part.whole(9), *(Share(rank, 2).of(9) for rank in range(2))]
-    moved = [perturbation(clouds[part.rows], generator(0, "test"), part) for part in parts]
-    noise = [Fill("noise")(images[part.rows], mask[part.rows], generator(0, "test"), part) for part in parts]
+    parts = [Shard.whole(9), *(BatchSharder(rank, 2).shard(9) for rank in range(2))]
+    moved = [perturbation(clouds[shard.rows], generator(0, "test"), shard) for shard in parts]
+    noise = [Fill("noise")(images[shard.rows], mask[shard.rows], generator(0, "test"), shard) for shard in parts]
     for whole, *shares in (moved, noise):
         assert torch.equal(torch.cat(shares), whole)

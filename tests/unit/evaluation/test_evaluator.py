@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reldrop.attribution import InputGradient, Random
+from reldrop.attribution import InputGradient, RandomRelevance
 from reldrop.data.images.dataset import ImageData, ImageSplit
 from reldrop.data.points.dataset import PointData, PointSplit
-from reldrop.evaluation.robustness import Robustness, areas, summarise
+from reldrop.evaluation.robustness import Robustness, areas, summarize
 from reldrop.utils.errors import ReldropError
 
 SIDE, PATCH = 8, 2
@@ -47,7 +47,7 @@ def test_a_network_that_looks_at_one_patch_only() -> None:
     data, model = corner_images(), Corner().eval()
     suite = Robustness(steps=SIDE * SIDE // PATCH**2, random_draws=2, blocks=[PATCH**2 / SIDE**2], block_draws=2)
     samples = suite.measure(model, data, InputGradient(), Whole(), batch_size=16)
-    figures = summarise(samples | suite.measure_training(model, data), suite.blocks)
+    figures = summarize(samples | suite.measure_training(model, data), suite.blocks)
     most, least = (samples[f"curves/{order}/correct"].mean(0) for order in ("most", "least"))
     assert most.tolist() == [1.0] + [0.5] * 16  # without the patch, class 0 is chosen always
     assert least.tolist() == [1.0] * 16 + [0.5]
@@ -59,14 +59,14 @@ def test_a_network_that_looks_at_one_patch_only() -> None:
     assert figures["regions"]["samples"] == 40
     assert figures["spread"]["effective_features"] == pytest.approx(PATCH**2)
     assert figures["blocks"]["relevant"]["mean"] == 0.5
-    assert figures["blocks"]["centre"]["mean"] == 1.0
+    assert figures["blocks"]["center"]["mean"] == 1.0
     assert figures["clean"]["top1"] == figures["clean"]["train_top1"] == figures["clean"]["class_mean"] == 1
 
 
 def test_orders_coincide_for_random_relevance() -> None:
     data, model = corner_images(400), Corner().eval()
     suite = Robustness(steps=16, random_draws=1, blocks=[])
-    curves = areas(suite.measure(model, data, Random(), batch_size=100))["probability"]
+    curves = areas(suite.measure(model, data, RandomRelevance(), batch_size=100))["probability"]
     error = 0.3 / 400**0.5  # of a mean of 400 areas, whose deviation is below 0.3
     assert abs(curves["most"] - curves["least"]) < 4 * 2**0.5 * error
     assert abs(curves["most"] - curves["random"]) < 4 * 2**0.5 * error

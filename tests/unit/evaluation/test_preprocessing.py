@@ -29,7 +29,7 @@ def test_own_preprocessing_is_that_of_timm(name: str, changes: dict[str, Any]) -
     theirs = create_transform(**resolve_model_data_config(network, use_test_size=True), is_training=False)
     image = Image.fromarray(np.random.default_rng(0).integers(256, size=(301, 420, 3), dtype=np.uint8))
     seen = torch.from_numpy(np.asarray(own.frame(image, own.size)).transpose(2, 0, 1).copy())
-    torch.testing.assert_close(own.normalise(seen[None])[0], theirs(image), rtol=0, atol=1e-6)
+    torch.testing.assert_close(own.normalize(seen[None])[0], theirs(image), rtol=0, atol=1e-6)
 
 
 def test_standard_preprocessing_is_that_of_the_public_script() -> None:
@@ -40,7 +40,7 @@ def test_standard_preprocessing_is_that_of_the_public_script() -> None:
     )
     image = Image.fromarray(np.random.default_rng(0).integers(256, size=(333, 250, 3), dtype=np.uint8))
     seen = torch.from_numpy(np.asarray(ours.frame(image, ours.size)).transpose(2, 0, 1).copy())
-    torch.testing.assert_close(ours.normalise(seen[None])[0], theirs(image), rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours.normalize(seen[None])[0], theirs(image), rtol=0, atol=1e-6)
 
 
 def test_preprocessing_that_is_not_supported() -> None:

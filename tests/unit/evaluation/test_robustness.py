@@ -69,8 +69,8 @@ def test_blocks() -> None:
     assert masks.sum((1, 2)).tolist() == [4, 4]
     assert masks[0, 3, 4]
     assert masks[1, 3:, 4:].all()
-    centre = occlusion.central_block((1, 2), (1, 5, 6), torch.device("cpu"))
-    assert centre[0].nonzero().tolist() == [[2, 2], [2, 3]]
+    center = occlusion.central_block((1, 2), (1, 5, 6), torch.device("cpu"))
+    assert center[0].nonzero().tolist() == [[2, 2], [2, 3]]
     shape = (500, 5, 6)
     anywhere = occlusion.random_block(torch.arange(500), (2, 3), shape, draw=0)
     assert (anywhere.sum((1, 2)) == 6).all()
@@ -98,14 +98,14 @@ def test_balls() -> None:
 
 
 def test_fills_of_images() -> None:
-    normalisation = ((0.5, 0.25), (0.25, 0.5))
+    normalization = ((0.5, 0.25), (0.25, 0.5))
     inputs = torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     items = torch.tensor([4, 9, 4])
     mask = torch.zeros(3, 8, 8, dtype=torch.bool)
     mask[:, 2:5, 3:6] = True
 
     def hidden(fill: str) -> Tensor:
-        occluded = occlusion.Occluder(fill, "images", normalisation).start(inputs, items)(mask)
+        occluded = occlusion.Occluder(fill, "images", normalization).start(inputs, items)(mask)
         outside = ~mask[:, None].expand_as(inputs)
         assert torch.equal(occluded[outside], inputs[outside])
         return occluded.movedim(1, -1)[mask]
@@ -117,11 +117,11 @@ def test_fills_of_images() -> None:
     assert not torch.equal(noise[0], noise[1])
     assert noise.std().item() == pytest.approx(1, abs=0.3)
     constant = torch.full_like(inputs, 0.7)
-    blurred = occlusion.Occluder("blur", "images", normalisation).start(constant, items)(mask)
+    blurred = occlusion.Occluder("blur", "images", normalization).start(constant, items)(mask)
     torch.testing.assert_close(blurred, constant)
     assert hidden("blur").std() < inputs.std()
     with pytest.raises(ReldropError, match="fill=first is not for images"):
-        occlusion.Occluder("first", "images", normalisation)
+        occlusion.Occluder("first", "images", normalization)
 
 
 def test_fills_of_clouds() -> None:

@@ -15,7 +15,7 @@ from tests.helpers.tables import RUNS, TOP1, arm, changed, on_seeds, run
     ("golden", "words"),
     [
         ("runs.txt", []),
-        ("runs.md", ["metric=test_top1,generalisation_gap", "where=augmentation.name!=random_erasing"]),
+        ("runs.md", ["metric=test_top1,generalization_gap", "where=augmentation.name!=random_erasing"]),
         ("table1.md", ["paper=table1", f"reference={RUNS / 'reference.csv'}"]),
         ("table1.tex", ["paper=table1", "confidence=0.9"]),
         ("table1.csv", ["paper=table1", f"reference={RUNS / 'reference.csv'}"]),
@@ -118,13 +118,13 @@ def test_an_ablation_shows_what_differs(records):
         ["reldrop_block", "10", "[0.02,0.1]", "3"],
     ]
     assert all("none" in row.cells[0].comparisons for row in table.rows[1:])
-    kinds = [changed(run, attribution___target_="reldrop.attribution.Random") for run in block]
+    kinds = [changed(run, attribution___target_="reldrop.attribution.RandomRelevance") for run in block]
     table = ablation_table([*block, *kinds], [TOP1], 0.95)
     assert [row.labels[0] for row in table.rows] == ["GradientLRP", "Random"]
 
 
 def test_units_and_directions():
-    assert Score("zero_shot.imagenet_o.fpr95").sign == Score("generalisation_gap").sign == -1
+    assert Score("zero_shot.imagenet_o.fpr95").sign == Score("generalization_gap").sign == -1
     assert Score("evaluation.clean.top1").sign == 1
     assert Score("train_loss").shown(1.23456) == "1.235"
     assert Score("test_top1").shown(0.12345) == "12.35"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reldrop.reporting.statistics import compare, summarise
+from reldrop.reporting.statistics import compare, summarize
 
 
 def seeds(*values):
@@ -14,11 +14,11 @@ def seeds(*values):
 
 
 def test_mean_and_deviation_by_hand():
-    summary = summarise([1.0, 2.0, 4.0])
+    summary = summarize([1.0, 2.0, 4.0])
     assert summary.n == 3
     assert summary.mean == pytest.approx(7 / 3)
     assert summary.deviation == pytest.approx(math.sqrt((16 + 1 + 25) / 9 / 2))
-    assert summarise([0.5]).deviation is None
+    assert summarize([0.5]).deviation is None
 
 
 def test_three_differences_by_hand():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reldrop import attribution, augmentation, data, metrics
 from reldrop.backbones import point_network, resnet, vit
 from reldrop.config import CONFIG_PATH, RunSettings, check_group, check_keys
-from reldrop.data.points.transforms import Perturbation
+from reldrop.data.points.transforms import PointTransform
 from reldrop.evaluate import evaluate
 from reldrop.evaluation.robustness import Robustness
 from reldrop.runs.run import run_folder
@@ -84,7 +84,7 @@ WRONG = [  # choices, setting, what it must be
     (("dataset=imagenet",), "dataset.crop_scale=[0.5]", "a list of at least 2 values or null"),
     (("dataset=imagenet",), "dataset.crop_ratio=[1,2,3]", "a list of at most 2 values"),
     (("dataset=imagenet",), "dataset.train_split=test", "'train' or 'val'"),
-    (("dataset=imagenet",), "dataset.corrupt=ignore", "'error' or 'skip'"),
+    (("dataset=imagenet",), "dataset.on_decode_error=ignore", "'error' or 'skip'"),
     (POINTS, "dataset.points=1", "at least 2"),
     (POINTS, "dataset.normals=no", SWITCH),
     (POINTS, "dataset.rotate=w", "'x', 'y', 'z' or 'any' or null"),
@@ -102,16 +102,16 @@ WRONG = [  # choices, setting, what it must be
     ((), "augmentation.cell=2.5", WHOLE),
     ((), "augmentation.probability=2", "at most 1"),
     ((), "augmentation.probability=nan", FINITE),
-    ((), "augmentation.coin=pixel", "'image' or 'batch'"),
+    ((), "augmentation.decide_per=pixel", "'image' or 'batch'"),
     ((), "augmentation.area=[0.1,x]", f"{NUMBER} at index 1"),
     ((), "augmentation.aspect=0", "above 0"),
     ((), "augmentation.fill=first", "'mean', 'zero', 'noise' or 'raw_mean' or a number or a list"),
     (POINTS, "augmentation.alpha=2", "at most 1"),
     (POINTS, "augmentation.fill=zero", "'mean', 'noise' or 'first' or a number or a list"),
     ((), "attribution.epsilon=-1", "at least 0"),
-    ((), "attribution.middle=gamma", "'epsilon' or 'zplus'"),
+    ((), "attribution.conv_rule=gamma", "'epsilon' or 'zplus'"),
     (("attribution=zennit",), "attribution.canonizer=vgg", "'timm', 'torchvision' or 'none'"),
-    (("attribution=centre",), "attribution.width=0", "above 0"),
+    (("attribution=center",), "attribution.width=0", "above 0"),
     ((), "optimizer.lr=fast", NUMBER),
     ((), "optimizer.lr=inf", FINITE),
     ((), "optimizer.momentum=nan", FINITE),
@@ -120,7 +120,7 @@ WRONG = [  # choices, setting, what it must be
     (("optimizer=adamw",), "optimizer.weight_decay=inf", FINITE),
     (("optimizer=adam",), "optimizer.lr=nan", FINITE),
     ((), "scheduler.warmup_epochs=-1", "at least 0"),
-    (("scheduler=step",), "scheduler.every=0.5", WHOLE),
+    (("scheduler=step",), "scheduler.step_size=0.5", WHOLE),
     (("scheduler=step",), "scheduler.gamma=nan", FINITE),
     ((), "tracking.mode=loud", "'disabled', 'online' or 'offline'"),
     ((), "tracking.tags=a", LIST),
@@ -232,13 +232,13 @@ LIBRARY: list[tuple[Callable[[], Any], str]] = [
     (lambda: augmentation.Fill("gray"), "kind='gray' must be"),
     (lambda: attribution.GradientLRP(epsilon=-1), "epsilon=-1 must be at least 0"),
     (lambda: attribution.ZennitLRP(canonizer="vgg"), "canonizer='vgg' must be 'timm'"),
-    (lambda: attribution.Centre(0), "width=0 must be above 0"),
+    (lambda: attribution.CenterPrior(0), "width=0 must be above 0"),
     (lambda: resnet("resnet_tiny", num_classes=0), "num_classes=0 must be at least 1"),
     (lambda: vit("vit_micro", num_classes=2, patch=0), "patch=0 must be at least 1"),
     (lambda: point_network("pointnet3", num_classes=2), "name='pointnet3' must be 'pointnet'"),
     (lambda: data.digits("digits", [0.3], [0.3], flip="no"), "flip='no' must be true or false"),
     (lambda: data.shapes("shapes", points=1), "points=1 must be at least 2"),
-    (lambda: Perturbation(shift=-1), "shift=-1 must be at least 0"),
+    (lambda: PointTransform(shift=-1), "shift=-1 must be at least 0"),
     (lambda: schedules.cosine(None, epochs=1, steps_per_epoch=1, minimum=-1), "minimum=-1 must be at least 0"),
     (lambda: Parallel(jobs=0), "jobs=0 must be at least 1"),
     (lambda: Slurm(nodes=1.5), "nodes=1.5 must be a whole number"),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from reldrop import data
 from reldrop.data import find_regions
-from reldrop.data.images.crops import CentreCrop
+from reldrop.data.images.crops import CenterCrop
 from reldrop.utils.errors import ReldropError
 from tests.helpers.regions import RGB, Box, folder_data, imagenet_data, make_data, masks, painted, table, write, xml
 
@@ -33,7 +33,7 @@ def test_masks_are_what_decoding_makes_of_boxes_painted_into_the_images(
     else:
         write(tmp_path / "some" / "val", files)
         images = imagenet_data(tmp_path, size, interpolation=interpolation)
-        assert images.test.reading.frame == CentreCrop(size + 4, interpolation)
+        assert images.test.reading.frame == CenterCrop(size + 4, interpolation)
     table(tmp_path / "boxes.csv", list(zip(names, BOXES, strict=True)))
     found = masks("boxes.csv", tmp_path, images)
     assert found.dtype == torch.bool

@@ -58,7 +58,7 @@ def test_batches_are_the_crops_that_were_drawn_some_of_them_flipped(pictures: Pa
     assert 0 < sum(flips) < len(flips) == 14
 
 
-def test_evaluation_sees_centre_crops_in_memory_or_not(pictures: Path) -> None:
+def test_evaluation_sees_center_crops_in_memory_or_not(pictures: Path) -> None:
     kept, streamed = imagenet(pictures), imagenet(pictures, memory_limit_gb=0)
     assert isinstance(kept.test.images, Tensor)
     assert not isinstance(kept.train.images, Tensor)
@@ -67,11 +67,11 @@ def test_evaluation_sees_centre_crops_in_memory_or_not(pictures: Path) -> None:
         expected = list(streamed.eval_batches(split, batch_size=4))
         assert_same(expected, list(kept.eval_batches(split, batch_size=4)))
         paths = sorted((pictures / ("train" if split == "train" else "val")).rglob("*.JPEG"))
-        crops = [decode(str(path), 16, framing.CentreCrop(20, "bilinear")) for path in paths]
+        crops = [decode(str(path), 16, framing.CenterCrop(20, "bilinear")) for path in paths]
         assert np.array_equal(torch.cat([inputs for inputs, _ in expected]).round().numpy(), np.stack(crops))
 
 
-def test_training_on_centre_crops_stays_in_memory_and_equals_streaming(pictures: Path) -> None:
+def test_training_on_center_crops_stays_in_memory_and_equals_streaming(pictures: Path) -> None:
     kept, streamed = imagenet(pictures, crop_scale=None), imagenet(pictures, crop_scale=None, memory_limit_gb=0)
     assert isinstance(kept.train.images, Tensor)
     assert_same(*(list(each.train_batches(0, batch_size=4, seed=0)) for each in (kept, streamed)))

@@ -25,7 +25,7 @@ def test_evaluation_crops_equal_torchvisions(tmp_path: Path, size: tuple[int, in
     picture(0, size).save(tmp_path / "image.JPEG")
     image = Image.open(tmp_path / "image.JPEG")
     expected = reference.center_crop(reference.resize(image, 32, FILTERS[interpolation]), 28)
-    actual = decode(str(tmp_path / "image.JPEG"), 28, framing.CentreCrop(32, interpolation))
+    actual = decode(str(tmp_path / "image.JPEG"), 28, framing.CenterCrop(32, interpolation))
     assert np.array_equal(actual.transpose(1, 2, 0), np.asarray(expected))
 
 
@@ -106,6 +106,6 @@ def test_boxes_have_the_law_of_torchvision(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(("size", "box"), [((1000, 10), (493, 0, 506, 10)), ((10, 1000), (0, 493, 10, 506))])
-def test_the_centre_is_taken_where_no_box_fits(size: tuple[int, int], box: tuple[int, ...]) -> None:
+def test_the_center_is_taken_where_no_box_fits(size: tuple[int, int], box: tuple[int, ...]) -> None:
     crop = framing.RandomResizedCrop((0.5, 1), (3 / 4, 4 / 3), "bilinear")
     assert (boxes(crop, size, 50) == box).all()

@@ -35,7 +35,7 @@ def test_another_image_of_the_batch_takes_the_place_of_a_skipped_one(
     base: Path, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     damaged = damage(base, "train/n01443537/n01443537_1.JPEG", "train/n01443537/n01443537_3.JPEG")
-    images = imagenet(base, corrupt="skip", workers=workers)
+    images = imagenet(base, on_decode_error="skip", workers=workers)
     for epoch in range(3):
         caplog.clear()
         batches = list(images.train_batches(epoch, batch_size=4, seed=0))
@@ -52,7 +52,7 @@ def test_another_image_of_the_batch_takes_the_place_of_a_skipped_one(
 
 def test_the_next_readable_image_is_taken_in_a_crop_of_its_own(pictures: Path) -> None:
     intact = list(imagenet(pictures, flip=False).train_batches(0, batch_size=7, seed=0))
-    images = imagenet(pictures, flip=False, corrupt="skip")
+    images = imagenet(pictures, flip=False, on_decode_error="skip")
     order = torch.randperm(14, generator=generator(0, "order", 0)).tolist()
     for place in (2, 3):
         Path(images.train.images.paths[order[place]]).write_bytes(b"")
@@ -72,7 +72,7 @@ def test_evaluation_goes_without_skipped_images(
     base: Path, memory_limit_gb: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     (damaged,) = damage(base, "val/n01440764/n01440764_1.JPEG")
-    images = imagenet(base, corrupt="skip", memory_limit_gb=memory_limit_gb)
+    images = imagenet(base, on_decode_error="skip", memory_limit_gb=memory_limit_gb)
     for batch_size, sizes in ((4, (3, 2)), (1, (1, 1, 1, 1, 1))):
         batches = list(images.eval_batches("test", batch_size=batch_size))
         assert sum(len(targets) for _, targets in batches) == 5
@@ -85,7 +85,7 @@ def test_evaluation_goes_without_skipped_images(
             paths = [images.test.paths[index] for index in indices.tolist()]
             assert str(damaged) not in paths
             assert [Path(path).parent.name for path in paths] == [WNIDS[target] for target in targets]
-    assert images.test.reading.frame == framing.CentreCrop(20, "bilinear")
+    assert images.test.reading.frame == framing.CenterCrop(20, "bilinear")
     assert sum(str(damaged) in record.message for record in caplog.records) == 1
 
 
@@ -94,9 +94,9 @@ def test_a_split_of_which_nothing_can_be_decoded_is_refused(base: Path, memory_l
     for path in (base / "val").rglob("*.JPEG"):
         path.write_bytes(b"")
     with pytest.raises(ReldropError, match=r"none of .*6 images.* can be decoded"):
-        list(imagenet(base, corrupt="skip", memory_limit_gb=memory_limit_gb).eval_batches("test", batch_size=4))
+        list(imagenet(base, on_decode_error="skip", memory_limit_gb=memory_limit_gb).eval_batches("test", batch_size=4))
     for path in (base / "train").rglob("*.JPEG"):
         path.write_bytes(b"")
     plain(0).save(base / "val" / WNIDS[0] / "good.png")
     with pytest.raises(ReldropError, match="no image of a batch of 4 can be decoded"):
-        list(imagenet(base, corrupt="skip").train_batches(0, batch_size=4, seed=0))
+        list(imagenet(base, on_decode_error="skip").train_batches(0, batch_size=4, seed=0))

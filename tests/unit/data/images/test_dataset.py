@@ -9,9 +9,9 @@ from torch import Tensor
 
 from reldrop import data
 from reldrop.data import ImageData, ImageSplit
-from reldrop.data.images.crops import fit
+from reldrop.data.images.crops import resize_center_crop
 from reldrop.data.images.decoding import decode
-from reldrop.distributed.sharding import Share
+from reldrop.distributed.sharding import BatchSharder
 from reldrop.utils.errors import ReldropError
 from tests.helpers.images import DIGITS, RGB, assert_same_batches, folder_data, make_folders, memory_data
 
@@ -53,7 +53,7 @@ def test_targets_belong_to_their_inputs() -> None:
         assert torch.equal(inputs[:, 0, 0, 0].round().long() % 2, targets)
 
 
-def test_padding_is_black_before_normalisation() -> None:
+def test_padding_is_black_before_normalization() -> None:
     images = memory_data(200, crop_padding=1)
     images.mean, images.std = (0.5,), (0.25,)
     images.to("cpu")
@@ -82,7 +82,7 @@ def test_evaluation_says_which_items_it_reads() -> None:
         assert torch.equal(inputs[:, 0, 0, 0].round().long(), indices)
         assert torch.equal(images.train.labels[indices], targets)
     assert_same_batches(list(images.eval_batches("train", batch_size=4, limit=6)), [batch[:2] for batch in batches])
-    shares = [images.eval_items("train", batch_size=3, share=Share(rank, 2)) for rank in range(2)]
+    shares = [images.eval_items("train", batch_size=3, share=BatchSharder(rank, 2)) for rank in range(2)]
     assert sorted(index for share in shares for _, _, part in share for index in part.tolist()) == list(range(20))
 
 
@@ -95,18 +95,18 @@ def test_images_keep_the_paths_of_their_files(tmp_path: Path, memory_limit_gb: f
         assert [int(Path(path).parent.name[-1]) for path in split.paths] == split.labels.tolist()
     for inputs, _, indices in images.eval_items("test", batch_size=2):
         pixels = [torch.from_numpy(decode(images.test.paths[index], 8)) for index in indices.tolist()]
-        assert torch.equal(inputs, images.normalise(torch.stack(pixels)))
-    assert images.test.reading.frame is fit
+        assert torch.equal(inputs, images.normalize(torch.stack(pixels)))
+    assert images.test.reading.frame is resize_center_crop
     assert data.digits(**DIGITS).test.paths is None
 
 
-def test_normalise_and_back() -> None:
+def test_normalize_and_back() -> None:
     images = folder_like(torch.randint(256, (6, 3, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8))
-    inputs = images.normalise(images.train.images)
+    inputs = images.normalize(images.train.images)
     mean, std = (torch.tensor(RGB[key])[None, :, None, None] for key in ("mean", "std"))
     assert torch.equal(inputs, (images.train.images.float() / 255 - mean) / std)
-    assert torch.allclose(images.denormalise(inputs), images.train.images / 255, atol=1e-6)
-    assert images.denormalise(inputs + 100).max() == 1
+    assert torch.allclose(images.denormalize(inputs), images.train.images / 255, atol=1e-6)
+    assert images.denormalize(inputs + 100).max() == 1
 
 
 def folder_like(images: Tensor) -> ImageData:

@@ -14,7 +14,7 @@ from tests.helpers.images import folder_data, make_folders, picture
 @pytest.mark.parametrize(
     ("size", "inner"), [((16, 8), (4, 0, 12, 8)), ((8, 20), (0, 6, 8, 14)), ((8, 8), (0, 0, 8, 8))]
 )
-def test_decode_crops_the_centre(tmp_path: Path, size: tuple[int, int], inner: tuple[int, ...]) -> None:
+def test_decode_crops_the_center(tmp_path: Path, size: tuple[int, int], inner: tuple[int, ...]) -> None:
     image = picture(0, size)
     image.save(tmp_path / "image.png")
     assert np.array_equal(decode(str(tmp_path / "image.png"), 8).transpose(1, 2, 0), image.crop(inner))

@@ -152,7 +152,7 @@ def test_folders_are_looked_through_in_order(base: Path) -> None:
         ({"crop_scale": [0.5]}, r"crop_scale=\[0.5\] must be a list of at least 2 values"),
         ({"crop_ratio": [2, 1]}, r"crop_ratio=\[2, 1\] must have the smaller number first"),
         ({"train_split": "test"}, "train_split='test' must be 'train' or 'val'"),
-        ({"corrupt": "ignore"}, "corrupt='ignore' must be 'error' or 'skip'"),
+        ({"on_decode_error": "ignore"}, "on_decode_error='ignore' must be 'error' or 'skip'"),
         ({"workers": -1}, "workers=-1 must be at least 0"),
     ],
 )

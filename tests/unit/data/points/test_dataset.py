@@ -66,20 +66,20 @@ def test_global_random_state_is_left_alone(mini: Path) -> None:
     before = torch.get_rng_state()
     clouds = modelnet(mini, scale=[0.8, 1.25], jitter=0.1)
     for inputs, _ in clouds.train_batches(0, batch_size=4, seed=0):
-        clouds.perturb(inputs, generator(0, "test"))
+        clouds.transform(inputs, generator(0, "test"))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_what_networks_and_augmentations_are_told() -> None:
     clouds = memory_data()
-    assert (clouds.inputs, clouds.model_options) == ("points", {"num_classes": 2, "channels": 6})
-    assert clouds.augmentation_options == {}
+    assert (clouds.inputs, clouds.model_kwargs) == ("points", {"num_classes": 2, "channels": 6})
+    assert clouds.augmentation_kwargs == {}
     assert torch.equal(clouds.example(), clouds.train.points[:1])
     digits = data.digits("digits", [0.3], [0.4])
-    assert (digits.inputs, digits.model_options) == ("images", {"num_classes": 10, "channels": 1, "size": 8})
-    assert digits.augmentation_options == {"normalisation": ((0.3,), (0.4,))}
+    assert (digits.inputs, digits.model_kwargs) == ("images", {"num_classes": 10, "channels": 1, "size": 8})
+    assert digits.augmentation_kwargs == {"normalization": ((0.3,), (0.4,))}
     assert digits.example().shape == (1, 1, 8, 8)
-    assert digits.perturb(digits.example(), generator(0, "test")) is not None
+    assert digits.transform(digits.example(), generator(0, "test")) is not None
 
 
 @pytest.mark.parametrize(

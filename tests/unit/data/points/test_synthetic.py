@@ -27,7 +27,7 @@ def test_normals_of_shapes_are_those_of_the_surface(kind: str) -> None:
     assert torch.allclose(normals.norm(dim=-1), torch.ones(3, 3000), atol=1e-5)
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     near = distances.topk(4, largest=False).indices[..., 1:]
-    # The way to a close neighbour on the same side of an edge is across the normal.
+    # The way to a close neighbor on the same side of an edge is across the normal.
     for body in range(3):
         offsets = points[body][near[body]] - points[body][:, None]
         alike = (normals[body][near[body]] * normals[body][:, None]).sum(-1) > 0.95

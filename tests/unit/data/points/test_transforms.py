@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from reldrop.data import Perturbation
+from reldrop.data import PointTransform
 from reldrop.data.points.transforms import draw_rotations, jitter, rotate, scale_and_shift
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
@@ -66,11 +66,11 @@ def test_scale_shift_and_jitter_equal_a_loop_and_leave_normals() -> None:
 
 
 def test_perturb_draws_for_each_cloud_within_the_ranges() -> None:
-    perturbation = Perturbation(scale=(0.8, 1.25), shift=0.1)
+    perturbation = PointTransform(scale=(0.8, 1.25), shift=0.1)
     clouds = torch.zeros(3000, 2, 6)
     clouds[:, 1, 0] = clouds[:, :, 5] = 1
     before = clouds.clone()
-    moved = memory_data(perturbation=perturbation).perturb(clouds, generator(0, "test"))
+    moved = memory_data(perturbation=perturbation).transform(clouds, generator(0, "test"))
     assert torch.equal(clouds, before)
     assert torch.equal(moved[..., 3:], clouds[..., 3:])
     shift, scale = moved[:, 0, :3], (moved[:, 1] - moved[:, 0])[:, 0]
@@ -96,9 +96,9 @@ def test_perturb_rotates_then_scales_then_shifts_then_jitters() -> None:
         generator=torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=draws)))
     )
     expected = jitter(expected, noise, 0.02)
-    result = Perturbation((0.5, 2), 0.3, "y", 0.02)(clouds, generator(3, "test"))
+    result = PointTransform((0.5, 2), 0.3, "y", 0.02)(clouds, generator(3, "test"))
     assert torch.allclose(result, expected, atol=1e-6)
-    assert Perturbation()(clouds, generator(0, "test")) is clouds
+    assert PointTransform()(clouds, generator(0, "test")) is clouds
 
 
 @pytest.mark.parametrize(
