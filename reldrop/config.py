@@ -130,13 +130,13 @@ def check_inputs(cfg: DictConfig) -> None:
         ReldropError: naming the part that does not fit.
     """
     parts = {group: _target(cfg[group], group) for group in ("dataset", "backbone", "augmentation")}
-    data = getattr(inspect.signature(parts["dataset"]).return_annotation, "inputs", None)
+    data = getattr(inspect.signature(parts["dataset"]).return_annotation, "kind", None)
     fitting = {
         "images": "a ResNet, and none, random_erasing or reldrop_block, _patch or _pixel",
         "points": "pointnet or pointnet2_ssg or _msg, and none, random_point_dropout or reldrop_point",
     }
     for group in ("backbone", "augmentation"):
-        takes = getattr(parts[group], "inputs", None)
+        takes = getattr(parts[group], "kind", None)
         if data is not None and takes is not None and takes != data:
             raise ReldropError(
                 f"{group} {cfg[group].get('name')} is for {takes}, but dataset {cfg.dataset.get('name')} has {data}, which "

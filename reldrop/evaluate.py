@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from reldrop.config import CONFIG_PATH, build, check, suggest
 from reldrop.distributed.launch import one_device
 from reldrop.runs.reader import UnreadableRun, find_runs
-from reldrop.runs.run import write_json_atomic, writing
 from reldrop.training.config import Accelerator, Precision
 from reldrop.utils.errors import ReldropError
+from reldrop.utils.io import write_json_atomic, writing
 from reldrop.utils.types import Count, Group, Text, WholeNumber
 
 logger = logging.getLogger("reldrop")

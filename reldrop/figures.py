@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Mapping
 from copy import copy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +40,18 @@ def occlusion_figure(
         regions: of the test images, which are then outlined.
     """
     device = next(model.parameters()).device
-    inputs, targets, items = next(data.eval_items("test", batch_size=count, limit=count))
+    inputs, targets, items, *_ = next(data.eval_batches("test", batch_size=count, limit=count))
     inputs, targets = inputs.to(device), targets.to(device)
     networks = {**(earlier or {}), "relevance": model}
     maps = {
         title: attribution(net, inputs, targets, generator=generator(0, "figure")) for title, net in networks.items()
     }
-    relevance = partial(attribution, model)
     occluded = {
-        title: _always(augmentation)(inputs, targets, relevance, generator(0, "figure", 1))
+        title: _always(augmentation)(inputs, targets, maps["relevance"].__getitem__, generator(0, "figure", 1))[0]
         for title, augmentation in augmentations.items()
     }
     names = [data.classes[int(target)] for target in targets]
-    if data.inputs == "points":
+    if data.kind == "points":
         dropped = {title: (changed != inputs).any(-1) for title, changed in occluded.items()}
         return cloud_grid(inputs[..., :3], maps, dropped, names)
     rows: list[tuple[str, Tensor]] = [("input", data.denormalize(inputs)), *maps.items()]
@@ -138,7 +136,7 @@ def figure_of_checkpoint(
     shown = {
         "images": (known.RandomErasing, known.RelDropBlock, known.RelDropPatch, known.RelDropPixel),
         "points": (known.RandomPointDropout, known.RelDropPoint),
-    }[data.inputs]
+    }[data.kind]
     augmentations = {_in_words(augmentation.__name__): augmentation() for augmentation in shown}
     return occlusion_figure(model, data, attribution, augmentations, earlier=earlier, regions=regions)
 

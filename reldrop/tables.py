@@ -14,8 +14,8 @@ from reldrop.reporting.published import join, read_published
 from reldrop.reporting.records import Record, read_runs, select
 from reldrop.reporting.scores import DEFAULT, Score
 from reldrop.reporting.status import status_table
-from reldrop.runs.run import write_json_atomic, write_text_atomic, writing
 from reldrop.utils.errors import ReldropError
+from reldrop.utils.io import write_json_atomic, write_text_atomic, writing
 from reldrop.utils.text import unknown
 
 HELP = """\

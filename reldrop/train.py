@@ -19,6 +19,7 @@ from reldrop.data import Data
 from reldrop.distributed.launch import disconnect, is_distributed, launched, should_report, start_fabric
 from reldrop.runs.run import NullRun, Run, outcome
 from reldrop.runs.tracking import Tracker, start_tracking
+from reldrop.sweeps.hydra_launcher import register
 from reldrop.sweeps.sweep import report
 from reldrop.training.config import TrainerConfig
 from reldrop.training.trainer import Trainer
@@ -57,7 +58,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         tracker = start_tracking(cfg.tracking, run=run, config=settings, name=name) if first else Tracker()
         failed = 1
         try:
-            loop.train(lambda record: _report(record, config, tracker, data.item))
+            loop.train(lambda record: _report(record, config, tracker, data.unit))
             if first:
                 summary = summarize(run, data)
                 if cfg.tracking.mode != "disabled":
@@ -105,7 +106,7 @@ def check(cfg: DictConfig) -> None:
 def check_parts(cfg: DictConfig) -> None:
     """Build once, for nothing, what needs no data: its mistakes then show before the data are read."""
     build(cfg, "attribution")
-    on_images = getattr(get_object(cfg.augmentation["_target_"]), "inputs", None) == "images"
+    on_images = getattr(get_object(cfg.augmentation["_target_"]), "kind", None) == "images"
     build_augmentation(cfg, {"normalization": ((0.0,), (1.0,))} if on_images else {})
     optimizer = build(cfg, "optimizer", [torch.nn.Parameter(torch.zeros(1))])
     build(cfg, "scheduler", optimizer, epochs=1, steps_per_epoch=1)
@@ -190,6 +191,7 @@ def abort(message: str) -> NoReturn:
 
 def command() -> None:
     """Run `main`, and help with misspelt settings."""
+    register()
     if launched().rank:
         sys.stderr = io.StringIO()  # Hydra's messages come before `main`, in all processes alike
     try:

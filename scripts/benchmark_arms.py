@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yardstick_pointnet2 import yardstick
 
-from reldrop.attribution import GradientLRP, Recycled, ZennitLRP
-from reldrop.attribution.recycled import Memory
+from reldrop.attribution import Attribution, GradientLRP, Recycled, ZennitLRP
+from reldrop.attribution.recycled import RelevanceCache
 from reldrop.augmentation import (
     NoAugmentation,
     RandomErasing,
@@ -21,8 +21,10 @@ from reldrop.augmentation import (
     RelDropPoint,
 )
 from reldrop.backbones import point_network, resnet, vit
+from reldrop.data.base import Batch
 from reldrop.data.images.batch_crops import draw_crops
-from reldrop.data.images.dataset import ImageData, ImageSplit, Visit
+from reldrop.data.images.dataset import ImageData, ImageSplit
+from reldrop.distributed.sharding import Shard
 
 PADDING = 4  # of random crops
 STATISTICS = (0.5,) * 3, (0.25,) * 3  # mean and std of each channel
@@ -32,14 +34,15 @@ Arms = dict[str, Callable[[], None]]
 def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    augmentation: Callable[..., Tensor],
+    augmentation: Callable[..., tuple[Tensor, Tensor]],
     relevance: Callable[..., Tensor] | None,
     inputs: Tensor,
     targets: Tensor,
 ) -> None:
     """The step of reldrop.training.trainer without its bookkeeping."""
     model.train()
-    loss = F.cross_entropy(model(augmentation(inputs, targets, relevance)), targets)
+    occluded, targets = augmentation(inputs, targets, relevance)
+    loss = F.cross_entropy(model(occluded), targets)
     penalty = getattr(model, "penalty", None)  # of PointNet
     if penalty is not None:
         loss = loss + penalty
@@ -48,13 +51,25 @@ def train_step(
     optimizer.step()
 
 
+def relevance_of(
+    attribution: Attribution, model: nn.Module, inputs: Tensor, targets: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Return what gives the maps of some rows of the batch, as in training."""
+
+    def relevance(rows: Tensor) -> Tensor:
+        whole = len(rows) == len(inputs)
+        return attribution(model, *((inputs, targets) if whole else (inputs[rows], targets[rows])))
+
+    return relevance
+
+
 def recycling_step(
-    memory: Memory, visit: Visit, step: Callable[..., None], augmentation: Callable[..., Tensor]
+    memory: RelevanceCache, batch: Batch, step: Callable[..., None], augmentation: Callable[..., tuple[Tensor, Tensor]]
 ) -> None:
     """The step with the relevance that its images were left with, which leaves them with another."""
     draws = torch.Generator().manual_seed(0)
-    with memory.recording(visit):
-        step(augmentation, lambda images, classes: memory.get(visit[: len(images)], draws))
+    with memory.recording(batch):
+        step(augmentation, lambda rows: memory.get(batch, rows, draws))
 
 
 def evaluation_forward(model: nn.Module, inputs: Tensor) -> None:
@@ -82,7 +97,7 @@ def image_arms(options: argparse.Namespace, device: torch.device) -> Arms:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     inputs = torch.randn(options.batch_size, 3, options.size, options.size, device=device)
     targets = torch.randint(10, (options.batch_size,), device=device)
-    gradient = partial(GradientLRP(), model)
+    gradient = relevance_of(GradientLRP(), model, inputs, targets)
     step = partial(train_step, model, optimizer, inputs=inputs, targets=targets)
     arms = {
         "plain step": partial(step, NoAugmentation(), None),
@@ -94,10 +109,12 @@ def image_arms(options: argparse.Namespace, device: torch.device) -> Arms:
         "RelDrop-patch, p = 1": partial(step, RelDropPatch(1.0), gradient),
         "RelDrop-pixel, p = 1": partial(step, RelDropPixel(1.0), gradient),
         "RelDrop-block, p = 1, recycled": partial(recycling_step, *recycled(model, inputs), step, RelDropBlock(1.0)),
-        "attribution alone": partial(gradient, inputs, targets),
+        "attribution alone": partial(GradientLRP(), model, inputs, targets),
     }
     if options.zennit:
-        arms["RelDrop-block, p = 1, zennit"] = partial(step, RelDropBlock(1.0), partial(ZennitLRP(), model))
+        arms["RelDrop-block, p = 1, zennit"] = partial(
+            step, RelDropBlock(1.0), relevance_of(ZennitLRP(), model, inputs, targets)
+        )
     return arms
 
 
@@ -109,21 +126,22 @@ def in_memory(images: Tensor, targets: Tensor) -> ImageData:
 
 
 def go_through(
-    epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]], step: Callable[[Tensor, Tensor], None] | None = None
+    epoch: Callable[[], Iterable[tuple[Tensor, ...]]], step: Callable[[Tensor, Tensor], None] | None = None
 ) -> None:
     """Make the batches of an epoch, and perhaps train on them."""
-    for inputs, targets in epoch():
+    for inputs, targets, *_ in epoch():
         if step is not None:
             step(inputs, targets)
 
 
-def recycled(model: nn.Module, inputs: Tensor) -> tuple[Memory, Visit]:
-    """Return a memory for as many images as there are inputs, and a visit to all of them."""
+def recycled(model: nn.Module, inputs: Tensor) -> tuple[RelevanceCache, Batch]:
+    """Return a cache for as many images as there are inputs, and a batch of all of them."""
     count, device = len(inputs), inputs.device
     images, targets = torch.zeros(inputs.shape, dtype=torch.uint8), torch.zeros(count, dtype=torch.long)
     data = in_memory(images, targets).to(device)
     crops = draw_crops(count, PADDING, True, torch.Generator().manual_seed(0)).to(device)
-    return Recycled().memory(model, data), Visit(torch.arange(count, device=device), crops)
+    batch = Batch(inputs, targets.to(device), torch.arange(count, device=device), Shard.whole(count), crops)
+    return Recycled().memory(model, data), batch
 
 
 def point_arms(options: argparse.Namespace, device: torch.device) -> Arms:
@@ -132,7 +150,7 @@ def point_arms(options: argparse.Namespace, device: torch.device) -> Arms:
     normals = F.normalize(torch.randn(options.batch_size, options.points, 3, device=device), dim=-1)
     inputs = torch.cat([normals, normals], -1)  # points on the unit sphere, where a point is its own normal
     targets = torch.randint(10, (options.batch_size,), device=device)
-    gradient = partial(GradientLRP(), model)
+    gradient = relevance_of(GradientLRP(), model, inputs, targets)
     step = partial(train_step, model, torch.optim.Adam(model.parameters(), lr=1e-3), inputs=inputs, targets=targets)
     arms = {"plain step": partial(step, NoAugmentation(), None)}
     if options.backbone != "pointnet":
@@ -146,9 +164,9 @@ def point_arms(options: argparse.Namespace, device: torch.device) -> Arms:
         "forward and input gradient": partial(input_gradient, model, inputs, targets),
         "random point dropout, p = 1": partial(step, RandomPointDropout(), None),
         "RelDrop-point, p = 1": partial(step, RelDropPoint(probability=1.0), gradient),
-        "attribution alone": partial(gradient, inputs, targets),
+        "attribution alone": partial(GradientLRP(), model, inputs, targets),
     }
     if options.zennit:
-        zennit = partial(ZennitLRP(), model)
+        zennit = relevance_of(ZennitLRP(), model, inputs, targets)
         arms["RelDrop-point, p = 1, zennit"] = partial(step, RelDropPoint(probability=1.0), zennit)
     return arms

@@ -64,7 +64,7 @@ def measure(run: Path, data_dir: str | None, samples: int, device: torch.device)
     model = checkpoint.network(**data.model_kwargs).to(device)
     found: dict[str, dict[str, list[Tensor]]] = {}
     batches = data.eval_batches("test", batch_size=64, limit=min(samples, len(data.test)))
-    for inputs, targets in tqdm(batches, desc=checkpoint.run, leave=False):
+    for inputs, targets, *_ in tqdm(batches, desc=checkpoint.run, leave=False):
         maps = maps_of(model, inputs, targets, data.num_classes)
         for precision, others in maps.items():
             for name, values in agreement(maps["float32"], others).items():

@@ -21,9 +21,9 @@ __all__ = [
     "CenterPrior",
     "GradientLRP",
     "InputGradient",
-    "ReleaseLRP",
     "RandomRelevance",
     "Recycled",
+    "ReleaseLRP",
     "ZennitLRP",
     "relevance",
 ]

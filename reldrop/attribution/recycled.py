@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from reldrop.attribution.gradient import GradientLRP
 from reldrop.attribution.stems import spread_over_field
+from reldrop.data.base import Batch
 from reldrop.data.images.batch_crops import crop_and_flip, crop_back
-from reldrop.data.images.dataset import ImageData, Visit
+from reldrop.data.images.dataset import ImageData
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import device_generator
 
@@ -62,23 +63,25 @@ class RelevanceCache:
         self.maps = images.new_zeros(len(images), *images.shape[2:], dtype=torch.float16)
         self.known = images.new_zeros(len(images), dtype=torch.bool)
 
-    def get(self, visit: Visit, generator: torch.Generator) -> Tensor:
-        """Return the relevance, float32 (b, H, W), of images as a visit crops them; of unknown ones, uniform noise.
+    def get(self, batch: Batch, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the relevance, float32 (n, H, W), of rows of a batch as they are cropped; of unknown images, uniform noise.
 
         Args:
-            visit: which images, and their crops.
+            batch: of training images.
+            rows: int64 (n,), on the device of the data.
             generator: on the CPU, of the noise.
         """
-        maps = crop_and_flip(self.maps[visit.images, None], visit.crops, self.padding)[:, 0].float()
+        items = batch.items[rows]
+        maps = crop_and_flip(self.maps[items, None], batch.crops[rows], self.padding)[:, 0].float()
         noise = torch.rand(maps.shape, device=maps.device, generator=device_generator(generator, maps.device))
-        return torch.where(self.known[visit.images, None, None], maps, noise)
+        return torch.where(self.known[items, None, None], maps, noise)
 
     @contextmanager
-    def recording(self, visit: Visit) -> Iterator[None]:
-        """Learn from the forward pass within, on the images of `visit`, and from the backward pass behind it."""
+    def recording(self, batch: Batch) -> Iterator[None]:
+        """Learn from the forward pass within, on the images of `batch`, and from the backward pass behind it."""
 
         def forward(stem: nn.Module, arguments: tuple[Tensor], output: Tensor) -> None:
-            output.register_hook(partial(self._learn, visit, arguments[0].detach(), output.detach()))
+            output.register_hook(partial(self._learn, batch, arguments[0].detach(), output.detach()))
 
         hook = self.stem.register_forward_hook(forward)
         try:
@@ -96,11 +99,11 @@ class RelevanceCache:
         self.known.copy_(state["known"])
 
     @torch.no_grad()
-    def _learn(self, visit: Visit, inputs: Tensor, output: Tensor, grad: Tensor) -> None:
+    def _learn(self, batch: Batch, inputs: Tensor, output: Tensor, grad: Tensor) -> None:
         relevance = -(output * grad).sum(1, dtype=torch.float32)
         maps = spread_over_field(relevance, [inputs], self.stem, self.stabilizer)
         largest = maps.abs().amax((1, 2), keepdim=True)
         scaled = torch.where(largest > 0, maps / largest, 0).half()
-        before = self.maps[visit.images]
-        self.maps[visit.images] = crop_back(scaled, visit.crops, self.padding, before)
-        self.known[visit.images] |= (largest > 0)[:, 0, 0]
+        before = self.maps[batch.items]
+        self.maps[batch.items] = crop_back(scaled, batch.crops, self.padding, before)
+        self.known[batch.items] |= (largest > 0)[:, 0, 0]

@@ -47,8 +47,8 @@ class RelDrop:
     ) -> None:
         modes = {"block": RelDropBlock, "patch": RelDropPatch, "pixel": RelDropPixel, "point": RelDropPoint}
         self.occlude = modes[mode](**options)
-        self.relevance = partial(attribution or GradientLRP(), model)
+        self.attribute = partial(attribution or GradientLRP(), model)
 
     def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a copy of normalized images (B, C, H, W), or clouds (B, N, C), partly occluded; targets (B,)."""
-        return self.occlude(inputs, targets, self.relevance, generator)
+        return self.occlude(inputs, targets, lambda rows: self.attribute(inputs[rows], targets[rows]), generator)[0]

@@ -23,7 +23,7 @@ class _Rectangles(Occlusion):
         aspect: smallest aspect ratio, in (0, 1]; the largest is its inverse.
     """
 
-    inputs = "images"
+    kind = "images"
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class RelDropPatch(_Rectangles):
 class RelDropPixel(StochasticThreshold):
     """Single pixels, the more likely the more relevant."""
 
-    inputs = "images"
+    kind = "images"
 
     def __init__(
         self,

@@ -13,14 +13,15 @@ from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import device_generator
 from reldrop.utils.tensors import channel_axis, positions
 
-# (n, C, H, W) images or (n, N, C) points, (n,) targets -> (n, H, W) or (n, N)
-Relevance = Callable[[Tensor, Tensor], Tensor]
+Relevance = Callable[
+    [Tensor], Tensor
+]  # rows of the batch, int64 (n,), on its device -> their maps, (n, H, W) or (n, N)
 
 
 class NoAugmentation:
     """Leave the batch as it is."""
 
-    inputs = None  # of any kind
+    kind = None  # of any kind
     needs_relevance = False
 
     def __call__(
@@ -30,9 +31,9 @@ class NoAugmentation:
         relevance: Relevance | None = None,
         generator: torch.Generator | None = None,
         shard: Shard | None = None,
-    ) -> Tensor:
-        """Return `inputs`."""
-        return inputs
+    ) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets as they are."""
+        return inputs, targets
 
 
 class Occlusion:
@@ -46,7 +47,7 @@ class Occlusion:
             coarse image of its cells, each with the relevance of all its pixels.
     """
 
-    inputs: str  # "images" or "points"
+    kind: str  # "images" or "points"
     needs_relevance = True
 
     def __init__(
@@ -67,30 +68,29 @@ class Occlusion:
         relevance: Relevance | None = None,
         generator: torch.Generator | None = None,
         shard: Shard | None = None,
-    ) -> Tensor:
-        """Return a copy of `inputs`, (B, C, H, W) or (B, N, C), partly occluded.
+    ) -> tuple[Tensor, Tensor]:
+        """Return a copy of `inputs`, (B, C, H, W) or (B, N, C), partly occluded, and the targets as they are.
 
         Args:
-            targets: (B,), what `relevance` is told of each sample: its class.
-            relevance: gives the maps of n samples for their classes; occlusion at random does without.
+            targets: classes (B,).
+            relevance: gives the maps of some rows for their classes; occlusion at random does without.
             generator: on the CPU; the global one if None.
             shard: which rows of a batch the inputs are: the draws are those for the whole batch. None if they are all.
-                For a part without samples to occlude of a batch with such, `relevance` is asked for none, n = 0.
+                A shard without samples to occlude, of a batch with such, asks `relevance` for none, n = 0.
         """
-        mask = self.mask(inputs, targets, relevance, generator, shard)
-        return self.fill(inputs, mask, generator, shard)
+        mask = self.mask(inputs, relevance, generator, shard)
+        return self.fill(inputs, mask, generator, shard), targets
 
     def mask(
         self,
         inputs: Tensor,
-        targets: Tensor,
         relevance: Relevance | None = None,
         generator: torch.Generator | None = None,
         shard: Shard | None = None,
     ) -> Tensor:
         """Return what would be occluded: (B, H, W) or (B, N), bool, on the device of `inputs`."""
         if self.needs_relevance and relevance is None:
-            raise ReldropError(f"{type(self).__name__} needs relevance=, a function of inputs and targets")
+            raise ReldropError(f"{type(self).__name__} needs relevance=, a function of rows of the batch")
         batch, *size = positions(inputs)
         shard = shard or Shard.whole(batch)
         coins = torch.rand(shard.count if self.decide_per == "image" else 1, generator=generator) < self.probability
@@ -102,10 +102,8 @@ class Occlusion:
         index = (chosen[own] - shard.start).to(inputs.device, non_blocking=True)
         if not self.needs_relevance:
             maps = inputs[: len(index)].select(channel_axis(inputs), 0)
-        elif len(index) == batch:
-            maps = relevance(inputs, targets)
         else:
-            maps = relevance(inputs[index], targets[index])
+            maps = relevance(index)
         draws = self.sample(len(chosen), self._coarse(size), generator, inputs.device)
         if len(index) == 0:
             return mask

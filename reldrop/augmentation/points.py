@@ -21,7 +21,7 @@ class RandomPointDropout(Occlusion):
         probability: of a cloud to lose points at all.
     """
 
-    inputs = "points"
+    kind = "points"
     needs_relevance = False
 
     def __init__(self, max_ratio: Fraction = 0.875, fill: FillPoint = "first", probability: Fraction = 1.0) -> None:
@@ -47,7 +47,7 @@ class RelDropPoint(StochasticThreshold):
         probability: of a cloud to lose points at all.
     """
 
-    inputs = "points"
+    kind = "points"
 
     def __init__(
         self, alpha: Fraction = 0.5, beta: Fraction = 0.5, fill: FillPoint = 0.0, probability: Fraction = 1.0

@@ -39,4 +39,4 @@ def point_network(
     return start_from(model, weights, name, reset_head)
 
 
-point_network.inputs = "points"  # what it takes, see reldrop.config.check_inputs
+point_network.kind = "points"  # what it takes, see reldrop.config.check_inputs

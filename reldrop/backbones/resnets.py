@@ -70,4 +70,4 @@ def _use_cifar_stem(model: "ResNet", channels: int) -> None:
     model.maxpool = nn.Identity()
 
 
-resnet.inputs = "images"  # what it takes, see reldrop.config.check_inputs
+resnet.kind = "images"  # what it takes, see reldrop.config.check_inputs

@@ -76,4 +76,4 @@ def _create(name: str, num_classes: int, options: dict[str, Any]) -> "VisionTran
     return model
 
 
-vit.inputs = "images"  # what it takes, see reldrop.config.check_inputs
+vit.kind = "images"  # what it takes, see reldrop.config.check_inputs

@@ -1,7 +1,7 @@
 """`Data`: what training and evaluation read of a data set, whatever its inputs are."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -10,7 +10,26 @@ from reldrop.distributed.sharding import ALL, BatchSharder, Shard
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 
-Batches = Iterator[tuple[Tensor, Tensor]]  # inputs (b, ...), targets (b,)
+if TYPE_CHECKING:
+    from reldrop.data.images.batch_crops import Crops
+
+
+class Batch(NamedTuple):
+    """Some items of a split, as a network takes them, on the device of the data.
+
+    Attributes:
+        inputs: float32 (b, C, H, W) or (b, P, C).
+        targets: classes, int64 (b,).
+        items: which items of the split they are, int64 (b,).
+        shard: which rows of the whole batch they are; all of them unless several processes share it.
+        crops: of training images: where each is cropped, and whether it is flipped.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    items: Tensor
+    shard: Shard
+    crops: "Crops | None" = None
 
 
 class Split(Protocol):
@@ -31,8 +50,8 @@ class Data:
     """Base of the data sets; a subclass says what its inputs are and how training batches are made.
 
     Attributes:
-        inputs: kind of the inputs, "images" or "points".
-        item: the word for one of them in messages.
+        kind: of the inputs, "images" or "points".
+        unit: the word for one of them in messages.
         name: of the data set.
         classes: names of the classes, in the order of the labels.
         source: where it was read from.
@@ -44,8 +63,8 @@ class Data:
         ReldropError: there are too few items to train on.
     """
 
-    inputs: ClassVar[str]
-    item: ClassVar[str]
+    kind: ClassVar[str]
+    unit: ClassVar[str]
 
     name: str
     classes: tuple[str, ...]
@@ -57,7 +76,7 @@ class Data:
     def __post_init__(self) -> None:
         self.classes = tuple(self.classes)
         if len(self.train) < 2:
-            raise ReldropError(f"{self.name} has {len(self.train)} training {self.item}; training needs at least 2")
+            raise ReldropError(f"{self.name} has {len(self.train)} training {self.unit}; training needs at least 2")
 
     @property
     def num_classes(self) -> int:
@@ -98,14 +117,10 @@ class Data:
         """Return how many batches `train_batches` has."""
         return -(-self._items_per_epoch(batch_size) // batch_size)
 
-    def items_in_batch(self, number: int, batch_size: int) -> int:
-        """Return how many items that batch of `train_batches` has, in all processes."""
-        return min(batch_size, self._items_per_epoch(batch_size) - number * batch_size)
-
     def train_batches(
         self, epoch: int, *, batch_size: int, seed: int, start: int = 0, sharder: BatchSharder = ALL
-    ) -> Batches:
-        """Yield the training inputs of an epoch and their targets, shuffled, each once.
+    ) -> Iterator[Batch]:
+        """Yield the training items of an epoch, shuffled, each once.
 
         The batches from `start` on are the same for every `start`.
 
@@ -117,15 +132,13 @@ class Data:
             start: number of batches to skip.
             sharder: which rows of each batch to yield; they are the same as in the whole batch.
 
-        Yields:
-            Inputs float32 (b, ...) and targets int64 (b,), on the device of the data.
         """
         raise NotImplementedError
 
     def eval_batches(
         self, split: str, *, batch_size: int, limit: int | None = None, sharder: BatchSharder = ALL
-    ) -> Batches:
-        """Yield the inputs of a split and their targets in a fixed order.
+    ) -> Iterator[Batch]:
+        """Yield the items of a split in a fixed order.
 
         Args:
             split: train, validation or test.
@@ -133,27 +146,18 @@ class Data:
             limit: only that many items, a random choice that is the same for every run; None for all.
             sharder: which batches to yield, each process others and none twice. One may have none.
 
-        Yields:
-            Inputs float32 (b, ...) and targets int64 (b,), on the device of the data.
 
         Raises:
             ReldropError: there is no such split, `limit` is below 1, or an input cannot be read.
         """
-        for inputs, targets, _ in self.eval_items(split, batch_size=batch_size, limit=limit, sharder=sharder):
-            yield inputs, targets
-
-    def eval_items(
-        self, split: str, *, batch_size: int, limit: int | None = None, sharder: BatchSharder = ALL
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield what `eval_batches` does, and with it, int64 (b,), which items of the split the inputs are."""
         chosen = self._split(split)
         order = torch.arange(len(chosen))
         if limit is not None:
             if limit < 1:
-                raise ReldropError(f"cannot evaluate {limit} {self.item}s of the {split} split; ask for at least 1")
+                raise ReldropError(f"cannot evaluate {limit} {self.unit}s of the {split} split; ask for at least 1")
             order = torch.randperm(len(chosen), generator=generator(0, "limit"))[:limit].sort().values
         for stored, indices in chosen.batches(sharder.batches(order, batch_size), batch_size):
-            yield self._network_inputs(stored), chosen.labels[indices], indices
+            yield Batch(self._network_inputs(stored), chosen.labels[indices], indices, Shard.whole(len(indices)))
 
     def _network_inputs(self, stored: Tensor) -> Tensor:
         """Turn items as a split yields them into what a network takes."""
@@ -176,6 +180,6 @@ class Data:
             raise ReldropError(f"{self.name} has no split {name!r}; choose train, validation or test")
         if (split := splits[name]) is None:
             raise ReldropError(
-                f"{self.name} has no validation split; hold some {self.item}s out: dataset.validation=0.1"
+                f"{self.name} has no validation split; hold some {self.unit}s out: dataset.validation=0.1"
             )
         return split

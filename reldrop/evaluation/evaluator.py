@@ -22,9 +22,9 @@ from reldrop.distributed.launch import one_device
 from reldrop.evaluation.robustness import Robustness, summarize
 from reldrop.reporting.records import Record, numbers
 from reldrop.runs.reader import Checkpoint, read_checkpoint
-from reldrop.runs.run import atomic_write, write_json_atomic, writing
 from reldrop.runs.tracking import mirror
 from reldrop.utils.errors import ReldropError
+from reldrop.utils.io import atomic_write, write_json_atomic, writing
 
 logger = logging.getLogger("reldrop")
 
@@ -113,7 +113,7 @@ class Evaluator:
         with self.fabric.autocast():
             samples = self._measure(model, data, regions)
         facts = {
-            "hidden": "pixels" if data.inputs == "images" else "points",
+            "hidden": "pixels" if data.kind == "images" else "points",
             "regions_from": None if regions is None else regions.source,
         }
         figures = {**label, **facts, **summarize(samples, self.suite.blocks)}
@@ -150,12 +150,10 @@ class Evaluator:
 
     def _regions(self, data: Data, root: Path) -> Regions | None:
         source = self.suite.regions
-        if data.inputs == "images":
+        if data.kind == "images":
             return find_regions(source, str(root), data)
         if source not in (None, "auto"):
-            raise ReldropError(
-                f"suite.regions={source} is for images, but {data.name} has {data.inputs}; set it to null"
-            )
+            raise ReldropError(f"suite.regions={source} is for images, but {data.name} has {data.kind}; set it to null")
         return None
 
     def _measure(self, model: nn.Module, data: Data, regions: Regions | None) -> dict[str, Tensor]:

@@ -100,8 +100,10 @@ class Robustness:
         draws = generator(self.seed, "attribution")
         measured: dict[str, list[Tensor]] = {}
         total = min(limit or len(data.test), len(data.test))
-        bar = tqdm(total=total, desc="test", unit=data.item, leave=False, disable=None if progress else True)
-        for inputs, targets, items in data.eval_items("test", batch_size=batch_size, limit=limit, sharder=sharder):
+        bar = tqdm(total=total, desc="test", unit=data.unit, leave=False, disable=None if progress else True)
+        for inputs, targets, items, *_ in data.eval_batches(
+            "test", batch_size=batch_size, limit=limit, sharder=sharder
+        ):
             relevance = attribution(model, inputs, targets, generator=draws).double()
             logits, hide = predict(inputs), occluder.start(inputs, items)
             at_once = occluder.at_once(len(inputs), batch_size)
@@ -123,11 +125,13 @@ class Robustness:
     def measure_training(self, model: nn.Module, data: Data, batch_size: int = 256) -> Samples:
         """Return train/rank, of the true class of clean training samples, see `train_samples`."""
         batches = data.eval_batches("train", batch_size=batch_size, limit=self.train_samples)
-        return {"train/rank": torch.cat([ranks(model(inputs), targets).double().cpu() for inputs, targets in batches])}
+        return {
+            "train/rank": torch.cat([ranks(model(inputs), targets).double().cpu() for inputs, targets, *_ in batches])
+        }
 
     def _occluder(self, data: Data) -> occlusion.Occluder:
-        fill = self.fill or {"images": "mean", "points": "first"}[data.inputs]
-        return occlusion.Occluder(fill, data.inputs, data.augmentation_kwargs.get("normalization"))
+        fill = self.fill or {"images": "mean", "points": "first"}[data.kind]
+        return occlusion.Occluder(fill, data.kind, data.augmentation_kwargs.get("normalization"))
 
     def _clean(self, logits: Tensor, targets: Tensor) -> Samples:
         return {"clean/label": targets, "clean/rank": ranks(logits, targets), "clean/confidence": confidences(logits)}

@@ -14,8 +14,8 @@ from reldrop.evaluation.imagenet_sets import find_set, find_val, some
 from reldrop.metrics.accuracy import confidences, ranks, restrict, top_k
 from reldrop.metrics.calibration import aurra, rms_calibration_error
 from reldrop.metrics.detection import anomaly_scores, detection
-from reldrop.utils.columns import aligned
 from reldrop.utils.errors import ReldropError
+from reldrop.utils.text import format_columns
 from reldrop.utils.types import checked
 
 Predict = Callable[[Files, str], Iterator[tuple[Tensor, Tensor]]]  # (files, title) -> logits (b, 1000), labels (b,)
@@ -144,7 +144,7 @@ class ZeroShot:
             if name in results:
                 shares = (_percent(results[name][key]) for key in COLUMNS)
                 lines.append([TITLES[name], str(results[name]["images"]), *shares])
-        text = aligned(lines, "| ", " | ", " |") if len(lines) > 1 else []
+        text = format_columns(lines, "| ", " | ", " |") if len(lines) > 1 else []
         r, o = results.get("imagenet_r", {}), results.get("imagenet_o")
         if "val_top1" in r:
             text.append(

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from reldrop.runs.run import atomic_write
+from reldrop.utils.io import atomic_write
 
 COLUMN, PAGE = 3.35, 6.9  # widths in inches
 # Okabe and Ito (2008), the dark ones first; lines differ in their dashes, too, for prints without color

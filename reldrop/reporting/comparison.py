@@ -14,9 +14,9 @@ from reldrop.plotting.curves import dot_figure, figures_of, save
 from reldrop.reporting import cells, layouts
 from reldrop.reporting.records import Record, read_config
 from reldrop.reporting.statistics import Comparison, compare, summarize
-from reldrop.runs.run import write_json_atomic, write_text_atomic, writing
-from reldrop.utils.columns import aligned
 from reldrop.utils.errors import ReldropError
+from reldrop.utils.io import write_json_atomic, write_text_atomic, writing
+from reldrop.utils.text import format_columns
 
 logger = logging.getLogger("reldrop")
 
@@ -108,7 +108,7 @@ def table(arms: Mapping[str, Mapping[int, Evaluation]]) -> str:
         if any(values.values()):
             means = [_mean(list(of_arm.values())) for of_arm in values.values()]
             lines.append([title, *means, *(_difference(compare(values[label], values[base])) for label, base in pairs)])
-    return "\n".join(aligned(lines, "| ", " | ", " |"))
+    return "\n".join(format_columns(lines, "| ", " | ", " |"))
 
 
 def record(arms: Mapping[str, Mapping[int, Evaluation]]) -> dict[str, Any]:

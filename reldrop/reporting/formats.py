@@ -9,7 +9,7 @@ from reldrop.reporting.cells import BASELINES, Cell
 from reldrop.reporting.layouts import Table
 from reldrop.reporting.scores import Score
 from reldrop.reporting.statistics import LEAST, Comparison
-from reldrop.utils.columns import aligned
+from reldrop.utils.text import format_columns
 
 LATEX = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
@@ -27,14 +27,14 @@ class Text(NamedTuple):
 def terminal(table: Table) -> str:
     """Return a table in aligned columns, with a star behind what is best, and its notes."""
     lines = [[f"{cell.text} *" if cell.best else cell.text for cell in line] for line in _lines(table)]
-    return _joined([*aligned(lines), "", *legend(table), *_notes(table)])
+    return _joined([*format_columns(lines), "", *legend(table), *_notes(table)])
 
 
 def markdown(table: Table) -> str:
     """Return a table in Markdown, aligned, with what is best in bold, and its notes."""
     lines = [[_escaped(f"**{cell.text}**" if cell.best else cell.text) for cell in line] for line in _lines(table)]
     notes = [f"- {note}" for note in [*legend(table), *_notes(table, "`{}`")]]
-    return _joined([*aligned(lines, "| ", " | ", " |"), "", *notes])
+    return _joined([*format_columns(lines, "| ", " | ", " |"), "", *notes])
 
 
 def latex(table: Table) -> str:

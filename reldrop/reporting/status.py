@@ -10,8 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from reldrop.reporting.records import read_config, run_folders
 from reldrop.runs.queue import queued_runs
 from reldrop.runs.run import is_held
-from reldrop.utils.columns import aligned
 from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.text import format_columns
 
 STATES = ("finished", "running", "interrupted", "failed", "waiting", "unreadable")
 
@@ -63,7 +63,7 @@ def status_table(results: Path) -> str:
     lines += [[*run.folder.parts[-3:], run.state, run.progress, run.remark] for run in runs]
     counts = Counter(run.state for run in runs)
     counted = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    return "\n".join([*aligned(lines), "", f"{len(runs)} runs: {counted}"]) + "\n"
+    return "\n".join([*format_columns(lines), "", f"{len(runs)} runs: {counted}"]) + "\n"
 
 
 def _state(folder: Path) -> str:

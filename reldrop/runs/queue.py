@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from reldrop.runs.run import write_json_atomic, writing
 from reldrop.utils.errors import ReldropError
+from reldrop.utils.io import write_json_atomic, writing
 
 PLANS = Path("hydra", "sweeps")  # in a results folder
 

@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import re
@@ -19,8 +18,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from reldrop.distributed.launch import launched, should_report
 from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.io import atomic_write, finite, write_json_atomic, write_text_atomic, writing
 
 # What a run's result does not depend on: where files lie, who watches, and how fast it goes. How many processes share
 # the work is no setting; that each normalizes by itself (sync_batchnorm=false) goes with their number.
@@ -146,50 +146,6 @@ def is_held(folder: Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of `path` when the block ends well; until then, and otherwise, `path` stays."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too, must outlive a power cut
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def writing(what: str, advice: str = "") -> Iterator[None]:
-    """Say in one sentence that something cannot be written, and perhaps what to do about it.
-
-    Raises:
-        ReldropError: in place of any `OSError` of the block.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise ReldropError(f"cannot write {what} ({error.strerror or error}){advice and '; '}{advice}") from error
-
-
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write a text file as a whole or not at all."""
-    with atomic_write(path) as file:
-        file.write(text.encode())
-
-
-def write_json_atomic(path: Path, value: Any) -> None:
-    """Write a JSON file as a whole or not at all; numbers that are not finite become null."""
-    write_text_atomic(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
 
 class Run:
@@ -427,16 +383,7 @@ def _lock(folder: Path) -> IO[str]:
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    return json.dumps(_finite(record), allow_nan=False).encode() + b"\n"
-
-
-def _finite(value: Any) -> Any:
-    """Replace what JSON cannot hold, infinite and undefined numbers, by None."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(finite(record), allow_nan=False).encode() + b"\n"
 
 
 def _environment() -> dict[str, Any]:

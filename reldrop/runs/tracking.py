@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from reldrop.runs.run import Run, write_text_atomic
+from reldrop.runs.run import Run
+from reldrop.utils.io import write_text_atomic
 from reldrop.utils.types import Text, checked
 
 INIT_SECONDS = 30.0  # to wait for the server, or for someone to answer the login prompt of a terminal

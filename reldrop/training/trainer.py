@@ -20,7 +20,7 @@ from reldrop.attribution import Attribution, Recycled
 from reldrop.attribution.recycled import RelevanceCache
 from reldrop.backbones.sync_batch_norm import SyncBatchNorm, average_statistics
 from reldrop.data import Data
-from reldrop.data.images.dataset import Visit
+from reldrop.data.base import Batch
 from reldrop.distributed.sharding import BatchSharder, Shard
 from reldrop.evaluation.robustness import Robustness, areas
 from reldrop.runs.run import NullRun, Run
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("reldrop")
 
-Batch = tuple[Tensor, Tensor, Visit | None]  # inputs, targets, and, where relevance is recycled, which images they show
 QUICK = Robustness(steps=8, random_draws=1, blocks=(), regions=None)  # what of it is measured while training goes on
 
 
@@ -49,10 +48,10 @@ class Augmentation(Protocol):
         self,
         inputs: Tensor,
         targets: Tensor,
-        relevance: Callable[[Tensor, Tensor], Tensor] | None = None,
+        relevance: Callable[[Tensor], Tensor] | None = None,
         generator: torch.Generator | None = None,
         shard: Shard | None = None,
-    ) -> Tensor: ...
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 class Trainer:
@@ -128,16 +127,16 @@ class Trainer:
     def _train_epoch(self) -> None:
         self.model.train(not (self.config.eval_after_attribution and self.totals.attributed))
         started = time.perf_counter()
-        for inputs, targets, visit in self._progress(self._batches()):
+        for batch in self._progress(self._batches()):
             if self.config.max_steps and self.step >= self.config.max_steps:
                 break
-            shard = self.sharder.shard(self.data.items_in_batch(self.batch, self.config.batch_size))
             torch.manual_seed(self._own_seed("dropout"))
-            occluded = self._occlude(inputs, targets, shard, visit)
+            inputs, shard = batch.inputs, batch.shard
+            occluded, targets = self._occlude(batch)
             perturbed = self.data.transform(occluded, generator(self.seed, "perturb", self.epoch, self.batch), shard)
             if self._sync_batch_norm is not None:
                 self._sync_batch_norm.shared = len(inputs) < shard.count
-            with nullcontext() if self.memory is None else self.memory.recording(visit):
+            with nullcontext() if self.memory is None else self.memory.recording(batch):
                 logits = self.model(perturbed)
             loss = self.criterion(logits, targets)
             # Gradients become the mean over processes; with these weights, it is the one of the mean over all samples.
@@ -154,30 +153,30 @@ class Trainer:
             started = time.perf_counter()
         self._check_finite()
 
-    def _occlude(self, inputs: Tensor, targets: Tensor, shard: Shard, visit: Visit | None) -> Tensor:
+    def _occlude(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The augmentation, with the relevance of the weights as they are now, or what is remembered of it."""
         draws = torch.Generator().manual_seed(self._own_seed("attribution"))
         attribute = partial(self.attribution, self.module, generator=draws)
 
-        def relevance(samples: Tensor, rows: Tensor) -> Tensor:
+        def relevance(rows: Tensor) -> Tensor:
             if self.memory is not None:
-                return self.memory.get(visit[rows], draws)
-            classes = targets[rows]
+                return self.memory.get(batch, rows, draws)
+            whole = len(rows) == len(batch.inputs)
+            samples, classes = batch[:2] if whole else (batch.inputs[rows], batch.targets[rows])
             self.totals.attributed = True
             if len(samples) == 0:  # all that are to be occluded are in other processes
                 maps = samples.new_zeros(positions(samples))
             else:
                 maps = self.stopwatch.time(attribute, samples, classes)
-                if self.attribution.conserves and shard.items:
+                if self.attribution.conserves and batch.shard.items:
                     self._conserved.append(maps.flatten(1).sum(1))
             if self.config.eval_after_attribution:
                 self.model.eval()
             return maps
 
         draws_of_batch = generator(self.seed, "occlusion", self.epoch, self.batch)
-        rows = torch.arange(len(inputs), device=inputs.device)  # tell more of a sample than its class does
         with self.fabric.autocast():
-            return self.augmentation(inputs, rows, relevance, draws_of_batch, shard)
+            return self.augmentation(batch.inputs, batch.targets, relevance, draws_of_batch, batch.shard)
 
     def _own_seed(self, stream: str) -> int:
         """Return a seed for what each process draws for itself; the first one draws what a single process would."""
@@ -206,12 +205,11 @@ class Trainer:
             average_statistics(self.module)
 
     def _batches(self) -> Iterator[Batch]:
-        read = self.data.train_batches if self.memory is None else self.data.train_visits
-        batches = read(
+        batches = self.data.train_batches(
             self.epoch, batch_size=self.config.batch_size, seed=self.seed, start=self.batch, sharder=self.sharder
         )
-        for inputs, targets, *visit in batches:
-            yield inputs.contiguous(memory_format=self.memory_format), targets, visit[0] if visit else None
+        for batch in batches:
+            yield batch._replace(inputs=batch.inputs.contiguous(memory_format=self.memory_format))
 
     def _memory(self) -> RelevanceCache | None:
         """What is recycled, if anything is."""
@@ -304,7 +302,7 @@ class Trainer:
         confusion = MulticlassConfusionMatrix(classes).to(self.fabric.device)  # rows: true classes
         self.model.eval()
         size = self.config.eval_batch_size
-        for inputs, targets in self.data.eval_batches(split, batch_size=size, limit=limit, sharder=self.sharder):
+        for inputs, targets, *_ in self.data.eval_batches(split, batch_size=size, limit=limit, sharder=self.sharder):
             self._heed()
             logits = self.model(inputs.contiguous(memory_format=self.memory_format))
             top5.update(logits, targets)

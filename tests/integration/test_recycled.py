@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from reldrop.attribution.recycled import RelevanceCache
-from reldrop.data.images.dataset import Visit
+from reldrop.data.base import Batch
 from reldrop.runs.run import run_folder
 from reldrop.train import train
 from reldrop.training.trainer import Trainer
@@ -22,13 +22,13 @@ def test_images_are_occluded_where_their_last_visit_was_relevant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bool, float]] = []
-    recall = RelevanceCache.recall
+    recall = RelevanceCache.get
 
-    def watch(self: RelevanceCache, visit: Visit, generator: torch.Generator) -> Tensor:
-        seen.append((bool(self.known[visit.images].all()), float(self.known.float().mean())))
-        return recall(self, visit, generator)
+    def watch(self: RelevanceCache, batch: Batch, rows: Tensor, generator: torch.Generator) -> Tensor:
+        seen.append((bool(self.known[batch.items[rows]].all()), float(self.known.float().mean())))
+        return recall(self, batch, rows, generator)
 
-    monkeypatch.setattr(RelevanceCache, "recall", watch)
+    monkeypatch.setattr(RelevanceCache, "get", watch)
     cfg = config(tmp_path, *RUN)
     summary = train(cfg)
     steps = summary["steps"] // cfg.trainer.epochs

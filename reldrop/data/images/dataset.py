@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reldrop.data.base import Batches, Data
-from reldrop.data.images.batch_crops import Crops, crop_and_flip, draw_crops
+from reldrop.data.base import Batch, Data
+from reldrop.data.images.batch_crops import crop_and_flip, draw_crops
 from reldrop.data.images.crops import RandomResizedCrop
 from reldrop.data.images.decoding import PLAIN, DecodeOptions, StreamedImages
 from reldrop.data.prefetch import on_device
@@ -91,22 +91,6 @@ class ImageSplit:
                 yield images, index[own if places is None else places]
 
 
-@dataclass(frozen=True)
-class Visit:
-    """Which training images a batch shows, and how.
-
-    Attributes:
-        images: int64 (b,), which of the training images.
-        crops: where they are cropped, and whether they are flipped.
-    """
-
-    images: Tensor
-    crops: Crops
-
-    def __getitem__(self, rows: Tensor | slice) -> "Visit":
-        return Visit(self.images[rows], self.crops[rows])
-
-
 @checked
 @dataclass(eq=False)
 class ImageData(Data):
@@ -129,8 +113,8 @@ class ImageData(Data):
         ReldropError: there are too few images to train on, or a setting is out of range.
     """
 
-    inputs: ClassVar[str] = "images"
-    item: ClassVar[str] = "image"
+    kind: ClassVar[str] = "images"
+    unit: ClassVar[str] = "image"
 
     name: str
     classes: tuple[str, ...]
@@ -177,7 +161,7 @@ class ImageData(Data):
 
     def train_batches(
         self, epoch: int, *, batch_size: int, seed: int, start: int = 0, sharder: BatchSharder = ALL
-    ) -> Batches:
+    ) -> Iterator[Batch]:
         """Yield the training images of an epoch, shuffled, cropped, flipped and normalized, each once.
 
         What is drawn depends on the seed, the epoch and the place in it: the batches from `start` on are the same for
@@ -191,21 +175,9 @@ class ImageData(Data):
             start: number of batches to skip.
             sharder: which rows of each batch to yield; they are the same as in the whole batch.
 
-        Yields:
-            Inputs float32 (b, C, H, W) and targets int64 (b,), on the device of the data.
-
         Raises:
             ReldropError: a streamed image cannot be decoded.
         """
-        for inputs, targets, _ in self.train_visits(
-            epoch, batch_size=batch_size, seed=seed, start=start, sharder=sharder
-        ):
-            yield inputs, targets
-
-    def train_visits(
-        self, epoch: int, *, batch_size: int, seed: int, start: int = 0, sharder: BatchSharder = ALL
-    ) -> Iterator[tuple[Tensor, Tensor, Visit]]:
-        """Yield what `train_batches` does, and with it which images these are, and their crops."""
         used = self._training_items(batch_size, start)
         order = self._training_order(epoch, seed)[used]
         crops = draw_crops(len(self.train), self.crop_padding, self.flip, generator(seed, "crop", epoch))[used]
@@ -217,9 +189,10 @@ class ImageData(Data):
         )
         batches = self.train.batches(order, batch_size, sharder, whole=True, draws=draws)
         for (images, indices), crop in zip(batches, crops, strict=True):
-            own = crop[sharder.shard(len(crop)).rows]
+            shard = sharder.shard(len(crop))
+            own = crop[shard.rows]
             inputs = self.normalize(crop_and_flip(images, own, self.crop_padding))
-            yield inputs, self.train.labels[indices], Visit(indices, own)
+            yield Batch(inputs, self.train.labels[indices], indices, shard, own)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) on the data's device into network inputs, float32."""

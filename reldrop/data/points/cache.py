@@ -20,8 +20,8 @@ from torch import Tensor
 from reldrop.data.points.dataset import Points
 from reldrop.data.points.listing import SPLITS, CloudFile, Listing
 from reldrop.data.points.preprocessing import sample_all
-from reldrop.runs.run import atomic_write
 from reldrop.utils.errors import ReldropError
+from reldrop.utils.io import atomic_write
 from reldrop.utils.types import WholeNumber, checked
 
 logger = logging.getLogger("reldrop")

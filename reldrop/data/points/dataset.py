@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from reldrop.data.base import Batches, Data
+from reldrop.data.base import Batch, Data
 from reldrop.data.points.transforms import PointTransform
 from reldrop.distributed.sharding import ALL, BatchSharder, Shard
 from reldrop.utils.point_ops import gather_points
@@ -66,8 +66,8 @@ class PointData(Data):
         ReldropError: there are too few clouds to train on.
     """
 
-    inputs: ClassVar[str] = "points"
-    item: ClassVar[str] = "cloud"
+    kind: ClassVar[str] = "points"
+    unit: ClassVar[str] = "cloud"
 
     name: str
     classes: tuple[str, ...]
@@ -97,7 +97,7 @@ class PointData(Data):
 
     def train_batches(
         self, epoch: int, *, batch_size: int, seed: int, start: int = 0, sharder: BatchSharder = ALL
-    ) -> Batches:
+    ) -> Iterator[Batch]:
         """Yield the training clouds of an epoch, shuffled, each once, and the points of each in random order.
 
         The batches from `start` on are the same for every `start`.
@@ -109,9 +109,6 @@ class PointData(Data):
             seed: of the run.
             start: number of batches to skip.
             sharder: which rows of each batch to yield; they are the same as in the whole batch.
-
-        Yields:
-            Inputs float32 (b, P, C) and targets int64 (b,), on the device of the data.
         """
         order = self._training_order(epoch, seed)[self._training_items(batch_size, start)]
         for number, (clouds, indices) in enumerate(self.train.batches(order, batch_size, sharder), start):
@@ -119,7 +116,8 @@ class PointData(Data):
             # copies of it. Shuffled here, the first point is another one every time, but the same one for the
             # attribution of a batch and for the training step on it. In evaluation it stays the same.
             draws = device_generator(generator(seed, "points", epoch, number), clouds.device)
-            shard = sharder.shard(self.items_in_batch(number, batch_size))
+            count = min(batch_size, self._items_per_epoch(batch_size) - number * batch_size)
+            shard = sharder.shard(count)
             keys = torch.rand(shard.count, clouds.shape[1], generator=draws, device=clouds.device)
             shuffled = keys[shard.rows].argsort(1)
-            yield gather_points(clouds, shuffled), self.train.labels[indices]
+            yield Batch(gather_points(clouds, shuffled), self.train.labels[indices], indices, shard)

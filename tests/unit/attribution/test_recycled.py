@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from reldrop.attribution import GradientLRP, Recycled
 from reldrop.attribution.recycled import RelevanceCache
+from reldrop.data.base import Batch
 from reldrop.data.images.batch_crops import Crops, crop_and_flip, crop_back, draw_crops
-from reldrop.data.images.dataset import ImageData, ImageSplit, Visit
+from reldrop.data.images.dataset import ImageData, ImageSplit
 
 
 def images(count: int = 12, size: int = 16, padding: int = 2) -> ImageData:
@@ -79,7 +80,7 @@ def plain_relevance(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor
 def test_the_training_step_leaves_the_relevance_behind_its_stem(tiny: nn.Module) -> None:
     data = images()
     memory = Recycled().memory(tiny, data)
-    ((inputs, targets, visit),) = data.train_visits(0, batch_size=12, seed=0)
+    (batch,) = data.train_batches(0, batch_size=12, seed=0)
     expected = plain_relevance(tiny, inputs, targets)
     with memory.recording(visit):
         loss = F.cross_entropy(tiny.train()(inputs), targets)
@@ -93,7 +94,7 @@ def test_the_training_step_leaves_the_relevance_behind_its_stem(tiny: nn.Module)
 
 def test_the_step_itself_is_not_changed(tiny: nn.Module) -> None:
     data, other = images(), deepcopy(tiny)
-    ((inputs, targets, visit),) = data.train_visits(0, batch_size=12, seed=0)
+    (batch,) = data.train_batches(0, batch_size=12, seed=0)
     F.cross_entropy(other.train()(inputs), targets).backward()
     with Recycled().memory(tiny, data).recording(visit):
         loss = F.cross_entropy(tiny.train()(inputs), targets)
@@ -119,7 +120,7 @@ class OnePatch(nn.Module):
 def test_relevance_stays_with_what_the_network_looks_at_in_any_crop() -> None:
     data, model = images(padding=0), OnePatch()
     memory = RelevanceCache(model.conv, data, 1e-6)
-    ((inputs, targets, visit),) = data.train_visits(0, batch_size=12, seed=0)
+    (batch,) = data.train_batches(0, batch_size=12, seed=0)
     with memory.recording(visit):
         loss = F.cross_entropy(model(inputs), targets)
     loss.backward()

@@ -22,7 +22,7 @@ def test_occlusion_runs_on_transformers(occlude: Any) -> None:
 def test_cells_are_occluded_as_a_whole(kind: type) -> None:
     inputs, targets = images(20)
     draws = torch.Generator().manual_seed(0)
-    mask = kind(1.0, cell=4).mask(inputs, targets, lambda x, y: x.sum(1), draws)
+    mask = kind(1.0, cell=4).mask(inputs, lambda x, y: x.sum(1), draws)
     cells = mask.unflatten(1, (4, 4)).unflatten(3, (4, 4)).transpose(2, 3).flatten(3)
     assert torch.equal(cells.all(-1), cells.any(-1))
     assert cells.any()
@@ -34,7 +34,7 @@ def test_the_most_relevant_cell_is_the_center() -> None:
     maps[0, 12:16, 0:4] = 1.0  # a cell that has more in all
     occlude = RelDropBlock(1.0, area=(1 / 16, 1 / 16), aspect=1.0, cell=4)
     inputs = torch.randn(1, 3, 16, 16)
-    mask = occlude.mask(inputs, torch.zeros(1), lambda x, y: maps, torch.Generator().manual_seed(0))
+    mask = occlude.mask(inputs, lambda x, y: maps, torch.Generator().manual_seed(0))
     expected = torch.zeros(1, 16, 16, dtype=torch.bool)
     expected[0, 12:16, 0:4] = True
     assert torch.equal(mask, expected)

@@ -69,7 +69,7 @@ def centered(mask: Tensor, position: int, height: int, width: int) -> None:
 @pytest.mark.parametrize("k", [1, 10])
 def test_block_equals_a_loop(k: int) -> None:
     inputs, targets = data()
-    found = RelDropBlock(probability=1.0, k=k).mask(inputs, targets, maps, seeded())
+    found = RelDropBlock(probability=1.0, k=k).mask(inputs, maps, seeded())
     draws = seeded()
     torch.rand(len(inputs), generator=draws)  # the coins
     sizes = sizes_by_loop(len(inputs), 1, (0.02, 0.4), 0.3, draws)
@@ -83,7 +83,7 @@ def test_block_equals_a_loop(k: int) -> None:
 
 def test_patch_equals_a_loop_and_places_all_rectangles() -> None:
     inputs, targets = data()
-    found = RelDropPatch(probability=1.0, k=4).mask(inputs, targets, maps, seeded())
+    found = RelDropPatch(probability=1.0, k=4).mask(inputs, maps, seeded())
     draws = seeded()
     torch.rand(len(inputs), generator=draws)
     sizes = sizes_by_loop(len(inputs), 4, (0.02 / 4, 0.4 / 4), 0.3, draws)
@@ -97,7 +97,7 @@ def test_patch_equals_a_loop_and_places_all_rectangles() -> None:
 
 def test_random_erasing_equals_a_loop_and_stays_inside() -> None:
     inputs, targets = data()
-    found = RandomErasing(probability=1.0).mask(inputs, targets, None, seeded())
+    found = RandomErasing(probability=1.0).mask(inputs, None, seeded())
     draws = seeded()
     torch.rand(len(inputs), generator=draws)
     sizes = sizes_by_loop(len(inputs), 1, (0.02, 0.4), 0.3, draws)
@@ -114,7 +114,7 @@ def test_random_erasing_equals_a_loop_and_stays_inside() -> None:
 
 def test_pixel_equals_a_loop() -> None:
     inputs, targets = data()
-    found = RelDropPixel(probability=1.0, alpha=0.3, beta=0.5).mask(inputs, targets, maps, seeded())
+    found = RelDropPixel(probability=1.0, alpha=0.3, beta=0.5).mask(inputs, maps, seeded())
     draws = seeded()
     torch.rand(len(inputs), generator=draws)
     noise = torch.rand(len(inputs), *SIZE, generator=device_generator(draws, inputs.device))
@@ -126,9 +126,9 @@ def test_pixel_equals_a_loop() -> None:
 
 def test_pixel_takes_a_constant_map_as_irrelevant() -> None:
     inputs, targets = torch.zeros(3, 3, 8, 8), torch.zeros(3, dtype=torch.long)
-    mask = RelDropPixel(probability=1.0, alpha=0.4, beta=0.5).mask(inputs, targets, maps, seeded())
+    mask = RelDropPixel(probability=1.0, alpha=0.4, beta=0.5).mask(inputs, maps, seeded())
     assert not mask.any()
-    assert RelDropPixel(1.0, alpha=0.0, beta=1.0).mask(inputs, targets, maps, seeded()).all()
+    assert RelDropPixel(1.0, alpha=0.0, beta=1.0).mask(inputs, maps, seeded()).all()
 
 
 # ---- the law ----------------------------------------------------------------------------------------------------------
@@ -155,12 +155,12 @@ def test_nothing_is_occluded_where_no_draw_fits() -> None:
     assert (heights == 0).all()
     assert (widths == 0).all()
     inputs, targets = data(4, (3, 3))
-    assert not RelDropBlock(1.0, area=(1.0, 1.0), aspect=1.0).mask(inputs, targets, maps, seeded()).any()
+    assert not RelDropBlock(1.0, area=(1.0, 1.0), aspect=1.0).mask(inputs, maps, seeded()).any()
 
 
 def test_block_covers_the_most_relevant_pixel() -> None:
     inputs, targets = data()
-    mask = RelDropBlock(probability=1.0, k=1).mask(inputs, targets, maps, seeded())
+    mask = RelDropBlock(probability=1.0, k=1).mask(inputs, maps, seeded())
     top = maps(inputs, targets).flatten(1).argmax(1)
     assert mask.flatten(1).gather(1, top[:, None]).all()
 
@@ -190,13 +190,7 @@ def test_relevance_is_computed_only_for_what_is_occluded(augmentation: type) -> 
 def test_one_coin_for_the_batch() -> None:
     inputs, targets = data(8)
     shares = {
-        int(
-            RelDropBlock(probability=0.5, decide_per="batch")
-            .mask(inputs, targets, maps, seeded(s))
-            .flatten(1)
-            .any(1)
-            .sum()
-        )
+        int(RelDropBlock(probability=0.5, decide_per="batch").mask(inputs, maps, seeded(s)).flatten(1).any(1).sum())
         for s in range(20)
     }
     assert shares == {0, 8}

@@ -45,7 +45,7 @@ def test_random_point_dropout_equals_a_loop() -> None:
 
 def test_the_law_of_random_point_dropout() -> None:
     inputs = clouds(2000, 100, 3, torch.float32)
-    mask = RandomPointDropout().mask(inputs, torch.zeros(2000), None, torch.Generator().manual_seed(0))
+    mask = RandomPointDropout().mask(inputs, None, torch.Generator().manual_seed(0))
     share = mask.double().mean(1)
     assert abs(share.mean() - 0.875 / 2) < 0.02
     assert share.max() > 0.8
@@ -60,7 +60,7 @@ def test_only_chosen_clouds_are_attributed() -> None:
         seen.extend(classes.tolist())
         return points[..., 0]
 
-    mask = RelDropPoint(probability=0.5).mask(inputs, targets, relevance, torch.Generator().manual_seed(0))
+    mask = RelDropPoint(probability=0.5).mask(inputs, relevance, torch.Generator().manual_seed(0))
     assert 10 < len(seen) < 30
     assert mask.any(1).nonzero()[:, 0].tolist() == seen
 

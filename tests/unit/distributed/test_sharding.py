@@ -51,11 +51,11 @@ def test_shares_of_images_and_clouds() -> None:
 
 
 @pytest.mark.parametrize("on_decode_error", ["error", "skip"])
-def test_shares_of_random_resized_crops(pictures: Path, corrupt: str) -> None:
-    if corrupt == "skip":
+def test_shares_of_random_resized_crops(pictures: Path, on_decode_error: str) -> None:
+    if on_decode_error == "skip":
         broken = sorted(pictures.rglob("*.*"))[0]
         broken.write_bytes(broken.read_bytes()[:100])
-    data = imagenet(pictures, on_decode_error=corrupt)
+    data = imagenet(pictures, on_decode_error=on_decode_error)
     batches = [
         list(data.train_batches(1, batch_size=4, seed=3, sharder=sharder))
         for sharder in (ALL, *(BatchSharder(rank, 2) for rank in range(2)))
@@ -76,7 +76,7 @@ def test_shares_of_random_resized_crops(pictures: Path, corrupt: str) -> None:
 )
 def test_shares_of_occlusions(occlusion: Any) -> None:
     draws = torch.Generator().manual_seed(0)
-    inputs = torch.randn(*((11, 50, 6) if occlusion.inputs == "points" else (11, 3, 16, 16)), generator=draws)
+    inputs = torch.randn(*((11, 50, 6) if occlusion.kind == "points" else (11, 3, 16, 16)), generator=draws)
     asked: list[int] = []
 
     def relevance(samples: Tensor, classes: Tensor) -> Tensor:

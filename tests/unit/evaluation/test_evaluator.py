@@ -81,7 +81,7 @@ def test_no_sample_depends_on_its_batch(fill: str) -> None:
     whole = suite.measure(model, data, InputGradient(), Whole(), batch_size=64)
     single = suite.measure(model, data, InputGradient(), Whole(), batch_size=1)
     some = suite.measure(model, data, InputGradient(), Whole(), limit=7, batch_size=3)
-    chosen = torch.cat([items for _, _, items in data.eval_items("test", batch_size=3, limit=7)])
+    chosen = torch.cat([items for _, _, items, *_ in data.eval_batches("test", batch_size=3, limit=7)])
     assert whole.keys() == single.keys() == some.keys()
     for key, values in whole.items():
         torch.testing.assert_close(single[key], values, rtol=1e-5, atol=1e-6, equal_nan=True)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reldrop.runs.run import atomic_write, write_json_atomic
+from reldrop.utils.io import atomic_write, write_json_atomic
 
 
 def test_atomic_write_leaves_the_old_file_when_its_block_fails(tmp_path):

@@ -144,7 +144,7 @@ def test_an_image_that_is_skipped_stops_nothing(tmp_path: Path) -> None:
     table(tmp_path / "boxes.csv", [(name, (0, 0, 9, 9)) for name in names])
     images = imagenet_data(tmp_path, on_decode_error="skip", eval_resize=24, memory_limit_gb=0)
     regions = find_regions("boxes.csv", str(tmp_path), images)
-    ((inputs, _, indices),) = images.eval_items("test", batch_size=3)
+    ((inputs, _, indices, *_),) = images.eval_batches("test", batch_size=3)
     found = regions.masks([images.test.paths[index] for index in indices.tolist()])
     assert torch.equal(found, inputs[:, 0] > 0)
     assert found.sum() == 200

@@ -40,7 +40,7 @@ def test_real_data(name: str, classes: int | None, size: int) -> None:
         pytest.skip(f"the environment variable RELDROP_DATA leads to no {name}")
     assert (len(images.train), len(images.test), images.size) == (500, 100, size)
     assert images.num_classes == (classes or images.num_classes)
-    inputs, targets = next(images.train_batches(0, batch_size=500, seed=0))
+    inputs, targets, *_ = next(images.train_batches(0, batch_size=500, seed=0))
     assert inputs.shape == (500, 3, size, size)
     assert targets.bincount().tolist() == [500 // images.num_classes] * images.num_classes
     assert inputs.mean().abs() < 0.5

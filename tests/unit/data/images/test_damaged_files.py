@@ -56,7 +56,7 @@ def test_the_next_readable_image_is_taken_in_a_crop_of_its_own(pictures: Path) -
     order = torch.randperm(14, generator=generator(0, "order", 0)).tolist()
     for place in (2, 3):
         Path(images.train.images.paths[order[place]]).write_bytes(b"")
-    inputs, targets = next(images.train_batches(0, batch_size=7, seed=0))
+    inputs, targets, *_ = next(images.train_batches(0, batch_size=7, seed=0))
     draws = CROP.draw(7, generator(0, "resized crop", 0, 0))
     for place in range(7):
         if place not in (2, 3):
@@ -79,7 +79,7 @@ def test_evaluation_goes_without_skipped_images(
         assert memory_limit_gb or tuple(len(targets) for _, targets in batches) == sizes
         for found, (_, targets) in zip(greys(batches), batches, strict=True):
             assert found == [shade(int(target)) for target in targets]
-        items = list(images.eval_items("test", batch_size=batch_size))
+        items = list(images.eval_batches("test", batch_size=batch_size))
         assert_same(batches, [item[:2] for item in items])
         for _, targets, indices in items:
             paths = [images.test.paths[index] for index in indices.tolist()]

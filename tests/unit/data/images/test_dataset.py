@@ -34,7 +34,7 @@ def test_every_image_once_an_epoch_in_an_order_of_its_own() -> None:
 )
 def test_a_last_batch_of_one_image_is_dropped(count: int, batch_size: int, sizes: list[int]) -> None:
     images = memory_data(count)
-    assert [len(targets) for _, targets in images.train_batches(0, batch_size=batch_size, seed=0)] == sizes
+    assert [len(targets) for _, targets, *_ in images.train_batches(0, batch_size=batch_size, seed=0)] == sizes
     assert images.steps_per_epoch(batch_size) == len(sizes)
 
 
@@ -47,7 +47,7 @@ def test_start_skips_batches_and_changes_no_other(start: int) -> None:
 
 
 def test_targets_belong_to_their_inputs() -> None:
-    for inputs, targets in memory_data(10).train_batches(0, batch_size=4, seed=0):
+    for inputs, targets, *_ in memory_data(10).train_batches(0, batch_size=4, seed=0):
         assert inputs.dtype == torch.float32
         assert targets.dtype == torch.int64
         assert torch.equal(inputs[:, 0, 0, 0].round().long() % 2, targets)
@@ -57,7 +57,7 @@ def test_padding_is_black_before_normalization() -> None:
     images = memory_data(200, crop_padding=1)
     images.mean, images.std = (0.5,), (0.25,)
     images.to("cpu")
-    inputs, _ = next(images.train_batches(0, batch_size=200, seed=0))
+    inputs, _, *_ = next(images.train_batches(0, batch_size=200, seed=0))
     corner = inputs[inputs[:, 0, 0, 0] != inputs[:, 0, 1, 1], 0, 0, 0]
     assert len(corner) > 0
     assert (corner == -2).all()
@@ -76,13 +76,13 @@ def test_evaluation_is_in_order_and_a_limit_chooses_the_same_images_always() -> 
 
 def test_evaluation_says_which_items_it_reads() -> None:
     images = memory_data(20)
-    batches = list(images.eval_items("train", batch_size=4, limit=6))
+    batches = list(images.eval_batches("train", batch_size=4, limit=6))
     assert [indices.dtype for _, _, indices in batches] == [torch.int64] * 2
     for inputs, targets, indices in batches:
         assert torch.equal(inputs[:, 0, 0, 0].round().long(), indices)
         assert torch.equal(images.train.labels[indices], targets)
     assert_same_batches(list(images.eval_batches("train", batch_size=4, limit=6)), [batch[:2] for batch in batches])
-    shares = [images.eval_items("train", batch_size=3, share=BatchSharder(rank, 2)) for rank in range(2)]
+    shares = [images.eval_batches("train", batch_size=3, share=BatchSharder(rank, 2)) for rank in range(2)]
     assert sorted(index for share in shares for _, _, part in share for index in part.tolist()) == list(range(20))
 
 
@@ -93,7 +93,7 @@ def test_images_keep_the_paths_of_their_files(tmp_path: Path, memory_limit_gb: f
     for split, count in ((images.train, 6), (images.validation, 3), (images.test, 3)):
         assert len(split.paths) == len(split.labels) == count
         assert [int(Path(path).parent.name[-1]) for path in split.paths] == split.labels.tolist()
-    for inputs, _, indices in images.eval_items("test", batch_size=2):
+    for inputs, _, indices, *_ in images.eval_batches("test", batch_size=2):
         pixels = [torch.from_numpy(decode(images.test.paths[index], 8)) for index in indices.tolist()]
         assert torch.equal(inputs, images.normalize(torch.stack(pixels)))
     assert images.test.reading.frame is resize_center_crop

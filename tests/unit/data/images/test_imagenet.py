@@ -27,7 +27,7 @@ def test_class_folders(base: Path) -> None:
     assert images.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
     small = imagenet(base, subset=6, test_subset=3, validation=0.25)
     assert (len(small.train), len(small.validation), len(small.test)) == (6, 3, 3)
-    inputs, targets = next(small.eval_batches("validation", batch_size=8))
+    inputs, targets, *_ = next(small.eval_batches("validation", batch_size=8))
     assert greys([(inputs, targets)])[0] == [shade(label) for label in (0, 1, 2)]
 
 

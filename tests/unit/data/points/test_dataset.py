@@ -26,7 +26,7 @@ def test_every_cloud_once_an_epoch_with_all_its_points_in_orders_of_their_own() 
     for epoch in epochs:
         assert sorted(torch.cat([inputs[:, 0, 0] for inputs, _ in epoch]).tolist()) == list(range(12))
     firsts = torch.cat(
-        [inputs[:, 0, 1] for epoch in range(40) for inputs, _ in clouds.train_batches(epoch, batch_size=5, seed=0)]
+        [inputs[:, 0, 1] for epoch in range(40) for inputs, _, *_ in clouds.train_batches(epoch, batch_size=5, seed=0)]
     )
     assert firsts.long().bincount(minlength=8).min() > 30  # of 60 expected
 
@@ -43,7 +43,7 @@ def test_start_skips_batches_and_changes_no_other(start: int) -> None:
 
 
 def test_a_last_batch_of_one_cloud_is_dropped() -> None:
-    assert [len(targets) for _, targets in memory_data(11).train_batches(0, batch_size=5, seed=0)] == [5, 5]
+    assert [len(targets) for _, targets, *_ in memory_data(11).train_batches(0, batch_size=5, seed=0)] == [5, 5]
     assert memory_data(11).steps_per_epoch(5) == 2
     assert memory_data(12).steps_per_epoch(5) == 3
 
@@ -52,11 +52,11 @@ def test_evaluation_is_in_order_of_clouds_and_points() -> None:
     clouds = memory_data(20)
     batches = list(clouds.eval_batches("train", batch_size=8))
     assert torch.equal(torch.cat([inputs for inputs, _ in batches]), clouds.train.points)
-    for inputs, targets, indices in clouds.eval_items("train", batch_size=8, limit=6):
+    for inputs, targets, indices, *_ in clouds.eval_batches("train", batch_size=8, limit=6):
         assert torch.equal(inputs, clouds.train.points[indices])
         assert torch.equal(targets, clouds.train.labels[indices])
     limited = [
-        [x for inputs, _ in clouds.eval_batches("train", batch_size=4, limit=6) for x in inputs[:, 0, 0].tolist()]
+        [x for inputs, _, *_ in clouds.eval_batches("train", batch_size=4, limit=6) for x in inputs[:, 0, 0].tolist()]
     ] * 2
     assert limited[0] == limited[1] == sorted(set(limited[0]))
     assert len(limited[0]) == 6
@@ -65,21 +65,21 @@ def test_evaluation_is_in_order_of_clouds_and_points() -> None:
 def test_global_random_state_is_left_alone(mini: Path) -> None:
     before = torch.get_rng_state()
     clouds = modelnet(mini, scale=[0.8, 1.25], jitter=0.1)
-    for inputs, _ in clouds.train_batches(0, batch_size=4, seed=0):
+    for inputs, _, *_ in clouds.train_batches(0, batch_size=4, seed=0):
         clouds.transform(inputs, generator(0, "test"))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_what_networks_and_augmentations_are_told() -> None:
     clouds = memory_data()
-    assert (clouds.inputs, clouds.model_kwargs) == ("points", {"num_classes": 2, "channels": 6})
+    assert (clouds.kind, clouds.model_kwargs) == ("points", {"num_classes": 2, "channels": 6})
     assert clouds.augmentation_kwargs == {}
     assert torch.equal(clouds.example(), clouds.train.points[:1])
     digits = data.digits("digits", [0.3], [0.4])
-    assert (digits.inputs, digits.model_kwargs) == ("images", {"num_classes": 10, "channels": 1, "size": 8})
+    assert (digits.kind, digits.model_kwargs) == ("images", {"num_classes": 10, "channels": 1, "size": 8})
     assert digits.augmentation_kwargs == {"normalization": ((0.3,), (0.4,))}
     assert digits.example().shape == (1, 1, 8, 8)
-    assert digits.transform(digits.example(), generator(0, "test")) is not None
+    assert digits.transform(digits.dummy_input(), generator(0, "test")) is not None
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,19 @@
-"""Where Hydra looks for launchers: the way from its sweeps to `reldrop.sweeps.sweep`. Hydra imports this at every start."""
+"""Hydra's way into sweeps: it gives the runs of `-m` to `reldrop.sweeps.sweep.Sweep`."""
 
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+PACKAGE = "hydra_plugins"
 
 
 class ReldropLauncher(Launcher):
@@ -21,3 +28,16 @@ class ReldropLauncher(Launcher):
         """Return for each run its test accuracy, or nan: a failed one is in the table, and no error of the sweep."""
         values = self.sweep.launch([list(overrides) for overrides in job_overrides])
         return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in values]
+
+
+def register() -> None:
+    """Make the launcher known to Hydra as hydra/launcher=reldrop; call it before `hydra.main` runs.
+
+    Hydra takes launchers only from the package hydra_plugins, so the launcher gets a name there.
+    """
+    ReldropLauncher.__module__ = f"{PACKAGE}.reldrop"
+    Plugins.instance().register(ReldropLauncher)
+    with suppress(ImportError):  # there is one if another plugin is installed
+        import_module(PACKAGE)
+    package = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE))
+    package.reldrop = sys.modules[ReldropLauncher.__module__] = sys.modules[__name__]

@@ -1,0 +1,64 @@
+"""Files that are written as a whole or not at all."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from reldrop.utils.errors import ReldropError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `path` when the block ends well; until then, and otherwise, `path` stays."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name, too, must outlive a power cut
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def writing(what: str, advice: str = "") -> Iterator[None]:
+    """Say in one sentence that something cannot be written, and perhaps what to do about it.
+
+    Raises:
+        ReldropError: in place of any `OSError` of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ReldropError(f"cannot write {what} ({error.strerror or error}){advice and '; '}{advice}") from error
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a text file as a whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    """Write a JSON file as a whole or not at all; numbers that are not finite become null."""
+    write_text_atomic(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """Replace what JSON cannot hold, infinite and undefined numbers, by None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
