@@ -16,9 +16,10 @@ from tests.helpers.runs import QUICK, assert_same_run, config
 from tests.helpers.sweep_pieces import Teller
 from tests.helpers.sweeps import ENVIRONMENT, STEPS, said, start, until
 
-# ---- several at once -----------------------------------------------------------------------------------------------------
-
 pytestmark = pytest.mark.slow
+
+
+# ---- several at once -----------------------------------------------------------------------------------------------------
 
 
 def test_gpus_are_shared_out_and_threads_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +36,6 @@ def test_gpus_are_shared_out_and_threads_divided(tmp_path: Path, monkeypatch: py
     assert other == "GPU 4 threads 3"
 
 
-@pytest.mark.slow
 def test_parallel_equals_local(tmp_path: Path, sweep: Callable[..., tuple[Any, str]]) -> None:
     grid = [*QUICK, "augmentation=reldrop_block,none"]
     code, text = sweep(tmp_path / "parallel", "launcher=parallel", "launcher.jobs=2", *grid)
@@ -49,7 +49,6 @@ def test_parallel_equals_local(tmp_path: Path, sweep: Callable[..., tuple[Any, s
         assert_same_run(one, other)
 
 
-@pytest.mark.slow
 def test_the_runs_end_with_their_sweep(tmp_path: Path) -> None:
     process = start(tmp_path, "launcher=parallel", *STEPS, SECONDS_PER_STEP="0.5")
     log = until(lambda: list(tmp_path.rglob("parallel/*.log")))[0]
@@ -63,7 +62,6 @@ def test_the_runs_end_with_their_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.submitit
-@pytest.mark.slow
 def test_a_job_that_is_sent_the_signal_goes_on_and_a_failed_one_stays_alone(
     tmp_path: Path, sweep: Callable[..., tuple[Any, str]]
 ) -> None:

@@ -27,9 +27,10 @@ from tests.helpers.processes import (
 from tests.helpers.processes_worker import train_until
 from tests.helpers.runs import assert_same_run, command, config, metrics, weights, write_images
 
-# ---- two processes against one -----------------------------------------------------------------------------------------
-
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
+
+# ---- two processes against one -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EQUAL)
@@ -114,7 +115,6 @@ def test_mistakes_are_said_once(tmp_path: Path) -> None:
     assert "epoch 1, batch 2" in next(tmp_path.glob("results/runs/*/*/*/FAILED")).read_text()
 
 
-@pytest.mark.slow
 def test_more_mistakes_are_said_once(tmp_path: Path) -> None:
     said = launch(*command(tmp_path, "augmentaton=none")[1:]).stderr
     assert said.count("Could not override") == 1
@@ -124,7 +124,6 @@ def test_more_mistakes_are_said_once(tmp_path: Path) -> None:
     assert said.count("error: CIFAR10 not found") == 1
 
 
-@pytest.mark.slow
 def test_resumes_after_kill_9(tmp_path: Path) -> None:
     options = [
         "optimizer.lr=0.005",

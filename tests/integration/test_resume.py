@@ -75,7 +75,6 @@ def test_resumes_behind_the_last_step(tmp_path: Path, monkeypatch: pytest.Monkey
     assert_same_run(run_folder(broken), run_folder(whole))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 0.4, 0.9])
 def test_resumes_exactly_after_kill_9(tmp_path: Path, seconds: float) -> None:
     options = ["trainer.epochs=8", "dataset.subset=400", "trainer.checkpoint_every=3", "augmentation=reldrop_pixel"]

@@ -48,7 +48,6 @@ def _fail_after_a_signal() -> None:
         raise RuntimeError("a worker is gone")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_terminated_run_goes_on_where_it_was(tmp_path: Path, processes: int) -> None:
     launch = TORCHRUN if processes > 1 else [sys.executable]

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from reldrop.attribution import GradientLRP, Recycled
 from reldrop.attribution.recycled import RelevanceCache
-from reldrop.data.base import Batch
 from reldrop.data.images.batch_crops import Crops, crop_and_flip, crop_back, draw_crops
 from reldrop.data.images.dataset import ImageData, ImageSplit
 

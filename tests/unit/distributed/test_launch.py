@@ -34,6 +34,8 @@ def test_what_launchers_say() -> None:
         launched({**STEP, "SLURM_STEP_TASKS_PER_NODE": "3,1"})
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_tasks_of_srun(tmp_path: Path) -> None:
     step = {**STEP, "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_NODELIST": "127.0.0.1"}
     step["SLURM_JOB_ID"], step["SLURM_NODEID"] = str(os.getpid()), "0"
