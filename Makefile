@@ -45,6 +45,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 lint: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
 
 clean:
 	rm -rf $(VENV) $(DEMO)
