@@ -13,13 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.machine import Machine
 from reldrop.utils.text import nearest
 from reldrop.utils.types import Group, Seed, Text, check_settings
 
 _package = Path(__file__).parent
 CONFIG_PATH = str(_package / "conf" if (_package / "conf").is_dir() else _package.parent / "conf")
 
-GROUPS = ("dataset", "backbone", "augmentation", "attribution", "optimizer", "scheduler", "launcher")
+GROUPS = ("dataset", "backbone", "augmentation", "attribution", "optimizer", "scheduler", "machine", "launcher")
 TARGETS = {  # of groups without `_target_`
     "trainer": "reldrop.training.config.TrainerConfig",
     "tracking": "reldrop.runs.tracking.TrackingConfig",
@@ -43,6 +44,7 @@ class RunSettings:
     optimizer: Group
     scheduler: Group
     trainer: Group
+    machine: Group
     tracking: Group
     launcher: Group
     scale: Group
@@ -147,7 +149,13 @@ def check_inputs(cfg: DictConfig) -> None:
 
 
 def build(cfg: DictConfig, group: str, *args: Any, **options: Any) -> Any:
-    """Return what a group of the configuration describes, built with these further arguments.
+    """Return what a group of the configuration describes.
+
+    Args:
+        cfg: the whole configuration.
+        group: which of its groups.
+        args: further arguments of what is built.
+        options: further keyword arguments. One that takes a `machine` gets that of the configuration, unless it is here.
 
     Raises:
         ReldropError: if it refuses its settings.
@@ -156,17 +164,30 @@ def build(cfg: DictConfig, group: str, *args: Any, **options: Any) -> Any:
     parameters = inspect.signature(target).parameters
     settings = {key: value for key, value in cfg[group].items() if key != "name" or key in parameters}  # else a label
     try:
-        return instantiate(settings, *args, **options, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        message = str(cause)
-        if isinstance(cause, ValueError) and message.partition("=")[0] in parameters:
-            raise ReldropError(f"{group}.{message}") from error
-        if isinstance(cause, ReldropError):
-            raise cause from None
-        if isinstance(cause, TypeError | ValueError):  # e.g. an optimizer's "Invalid learning rate"
-            raise ReldropError(f"{group} ({cfg[group]['_target_']}) cannot be built: {cause}") from error
-        raise
+        if "machine" in parameters and "machine" not in options:
+            options["machine"] = machine(cfg)
+        return instantiate(settings, _partial_=True, _convert_="all")(*args, **options)
+    except InstantiationException as error:  # of an object inside the group
+        raise ReldropError(f"{group} ({cfg[group]['_target_']}) cannot be built: {error.__cause__}") from error
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ValueError) and str(error).partition("=")[0] in parameters:
+            raise ReldropError(f"{group}.{error}") from error
+        if isinstance(error, ReldropError):
+            raise
+        raise ReldropError(f"{group} ({cfg[group]['_target_']}) cannot be built: {error}") from error
+
+
+def machine(cfg: DictConfig) -> Machine:
+    """Return the machine that a configuration names, with the `data_dir` of its top level.
+
+    Raises:
+        ReldropError: for a wrong setting.
+    """
+    settings = _container(cfg.get("machine", {}))
+    data_dir = cfg.get("data_dir")
+    check_settings(settings, Machine, "machine")
+    own = {key: value for key, value in settings.items() if key not in ("_target_", "name")}
+    return Machine(**own) if data_dir is None else Machine(**{**own, "data_dir": data_dir})
 
 
 def suggest(

@@ -39,6 +39,7 @@ from reldrop.utils.io import atomic_write, finite, write_json_atomic, write_text
 NOT_IDENTITY = (
     "data_dir",
     "results_dir",
+    "machine",
     "tracking",
     "force",
     "launcher",
