@@ -36,7 +36,7 @@ def reading_arms(options: argparse.Namespace) -> tuple[dict[str, Callable[[], No
     if not texts:
         raise ReldropError(f"{options.dataset} in {listing.base} has no text files to read")
     data = instantiate(config, folders=[str(listing.base)], points=options.points)
-    epoch = sum(len(targets) for _, targets, *_ in data.train_batches(0, batch_size=options.batch_size, seed=0))
+    epoch = sum(len(batch.targets) for batch in data.train_batches(0, batch_size=options.batch_size, seed=0))
     arms = {
         "text, parsed": partial(_parse, listing.base, texts, config.normals),
         FROM_TEXT: partial(sample_all, listing.base, texts, options.points, config.normals, workers=0),

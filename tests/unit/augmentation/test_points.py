@@ -9,14 +9,11 @@ from reldrop.utils.errors import ReldropError
 from tests.helpers.point_networks import clouds, small
 
 
-def by_height(inputs: Tensor, targets: Tensor) -> Tensor:
-    return inputs[..., 2]
-
-
 def test_reldrop_point_equals_a_loop() -> None:
     inputs, targets = clouds(dtype=torch.float32), torch.arange(3)
     occlude = RelDropPoint(alpha=0.5, beta=0.4)
-    found = occlude(inputs, targets, by_height, torch.Generator().manual_seed(1))
+    found, classes = occlude(inputs, targets, lambda rows: inputs[rows, :, 2], torch.Generator().manual_seed(1))
+    assert torch.equal(classes, targets)
     draws = torch.Generator().manual_seed(1)
     torch.rand(3, generator=draws)  # the coins
     own = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=draws)))
@@ -34,7 +31,7 @@ def test_reldrop_point_equals_a_loop() -> None:
 
 def test_random_point_dropout_equals_a_loop() -> None:
     inputs, targets = clouds(4, dtype=torch.float32), torch.arange(4)
-    found = RandomPointDropout(max_ratio=0.8)(inputs, targets, None, torch.Generator().manual_seed(1))
+    found, _ = RandomPointDropout(max_ratio=0.8)(inputs, targets, None, torch.Generator().manual_seed(1))
     draws = torch.Generator().manual_seed(1)
     torch.rand(4, generator=draws)  # the coins
     ratio, noise = 0.8 * torch.rand(4, 1, generator=draws), torch.rand(4, 80, generator=draws)
@@ -53,12 +50,12 @@ def test_the_law_of_random_point_dropout() -> None:
 
 
 def test_only_chosen_clouds_are_attributed() -> None:
-    inputs, targets = clouds(40), torch.arange(40)
+    inputs = clouds(40)
     seen: list[int] = []
 
-    def relevance(points: Tensor, classes: Tensor) -> Tensor:
-        seen.extend(classes.tolist())
-        return points[..., 0]
+    def relevance(rows: Tensor) -> Tensor:
+        seen.extend(rows.tolist())
+        return inputs[rows, :, 0]
 
     mask = RelDropPoint(probability=0.5).mask(inputs, relevance, torch.Generator().manual_seed(0))
     assert 10 < len(seen) < 30

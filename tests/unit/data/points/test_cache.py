@@ -113,7 +113,7 @@ def script(base: Path, before: str = "", **settings: Any) -> str:
         [
             "import time",
             "from reldrop import data",
-            "from reldrop.data import cloud_cache, cloud_sampling",
+            "from reldrop.data.points import cache as cloud_cache, preprocessing as cloud_sampling",
             before,
             f"clouds = data.modelnet(**{arguments!r})",
             "print(len(clouds.train), float(clouds.train.points.sum()))",

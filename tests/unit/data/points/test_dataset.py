@@ -17,16 +17,17 @@ from tests.helpers.clouds import memory_data, modelnet
 def test_every_cloud_once_an_epoch_with_all_its_points_in_orders_of_their_own() -> None:
     clouds = memory_data(12)
     epochs = [list(clouds.train_batches(epoch, batch_size=5, seed=0)) for epoch in (0, 0, 1)]
-    for (inputs, targets), (same, _), (other, _) in zip(*epochs, strict=True):
+    for batch, again, later in zip(*epochs, strict=True):
+        inputs, targets, same, other = batch.inputs, batch.targets, again.inputs, later.inputs
         assert inputs.dtype == torch.float32
         assert torch.equal(inputs[:, 0, 0].long() % 2, targets)
         assert torch.equal(inputs, same)
         assert not torch.equal(inputs, other)
         assert torch.equal(inputs[..., 1].sort(1).values, torch.arange(8.0).expand(len(inputs), 8))
     for epoch in epochs:
-        assert sorted(torch.cat([inputs[:, 0, 0] for inputs, _ in epoch]).tolist()) == list(range(12))
+        assert sorted(torch.cat([batch.inputs[:, 0, 0] for batch in epoch]).tolist()) == list(range(12))
     firsts = torch.cat(
-        [inputs[:, 0, 1] for epoch in range(40) for inputs, _, *_ in clouds.train_batches(epoch, batch_size=5, seed=0)]
+        [batch.inputs[:, 0, 1] for epoch in range(40) for batch in clouds.train_batches(epoch, batch_size=5, seed=0)]
     )
     assert firsts.long().bincount(minlength=8).min() > 30  # of 60 expected
 
@@ -37,13 +38,14 @@ def test_start_skips_batches_and_changes_no_other(start: int) -> None:
     whole = list(clouds.train_batches(3, batch_size=5, seed=7))
     rest = list(clouds.train_batches(3, batch_size=5, seed=7, start=start))
     assert len(rest) == len(whole) - start
-    for (inputs, targets), (others, other_targets) in zip(whole[start:], rest, strict=True):
-        assert torch.equal(inputs, others)
-        assert torch.equal(targets, other_targets)
+    for batch, other in zip(whole[start:], rest, strict=True):
+        assert torch.equal(batch.inputs, other.inputs)
+        assert torch.equal(batch.targets, other.targets)
+        assert torch.equal(batch.items, other.items)
 
 
 def test_a_last_batch_of_one_cloud_is_dropped() -> None:
-    assert [len(targets) for _, targets, *_ in memory_data(11).train_batches(0, batch_size=5, seed=0)] == [5, 5]
+    assert [len(batch.targets) for batch in memory_data(11).train_batches(0, batch_size=5, seed=0)] == [5, 5]
     assert memory_data(11).steps_per_epoch(5) == 2
     assert memory_data(12).steps_per_epoch(5) == 3
 
@@ -51,12 +53,12 @@ def test_a_last_batch_of_one_cloud_is_dropped() -> None:
 def test_evaluation_is_in_order_of_clouds_and_points() -> None:
     clouds = memory_data(20)
     batches = list(clouds.eval_batches("train", batch_size=8))
-    assert torch.equal(torch.cat([inputs for inputs, _ in batches]), clouds.train.points)
-    for inputs, targets, indices, *_ in clouds.eval_batches("train", batch_size=8, limit=6):
-        assert torch.equal(inputs, clouds.train.points[indices])
-        assert torch.equal(targets, clouds.train.labels[indices])
+    assert torch.equal(torch.cat([batch.inputs for batch in batches]), clouds.train.points)
+    for batch in clouds.eval_batches("train", batch_size=8, limit=6):
+        assert torch.equal(batch.inputs, clouds.train.points[batch.items])
+        assert torch.equal(batch.targets, clouds.train.labels[batch.items])
     limited = [
-        [x for inputs, _, *_ in clouds.eval_batches("train", batch_size=4, limit=6) for x in inputs[:, 0, 0].tolist()]
+        [x for batch in clouds.eval_batches("train", batch_size=4, limit=6) for x in batch.inputs[:, 0, 0].tolist()]
     ] * 2
     assert limited[0] == limited[1] == sorted(set(limited[0]))
     assert len(limited[0]) == 6
@@ -65,8 +67,8 @@ def test_evaluation_is_in_order_of_clouds_and_points() -> None:
 def test_global_random_state_is_left_alone(mini: Path) -> None:
     before = torch.get_rng_state()
     clouds = modelnet(mini, scale=[0.8, 1.25], jitter=0.1)
-    for inputs, _, *_ in clouds.train_batches(0, batch_size=4, seed=0):
-        clouds.transform(inputs, generator(0, "test"))
+    for batch in clouds.train_batches(0, batch_size=4, seed=0):
+        clouds.transform(batch.inputs, generator(0, "test"))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -74,12 +76,13 @@ def test_what_networks_and_augmentations_are_told() -> None:
     clouds = memory_data()
     assert (clouds.kind, clouds.model_kwargs) == ("points", {"num_classes": 2, "channels": 6})
     assert clouds.augmentation_kwargs == {}
-    assert torch.equal(clouds.example(), clouds.train.points[:1])
+    assert torch.equal(clouds.dummy_input(), clouds.train.points[:1])
     digits = data.digits("digits", [0.3], [0.4])
     assert (digits.kind, digits.model_kwargs) == ("images", {"num_classes": 10, "channels": 1, "size": 8})
     assert digits.augmentation_kwargs == {"normalization": ((0.3,), (0.4,))}
-    assert digits.example().shape == (1, 1, 8, 8)
-    assert digits.transform(digits.dummy_input(), generator(0, "test")) is not None
+    assert digits.dummy_input().shape == (1, 1, 8, 8)
+    image = digits.dummy_input()
+    assert digits.transform(image, generator(0, "test")) is image
 
 
 @pytest.mark.parametrize(

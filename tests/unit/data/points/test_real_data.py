@@ -42,6 +42,6 @@ def test_real_psb19(tmp_path: Path) -> None:
 def test_real_modelnet_fragment(tmp_path: Path) -> None:
     clouds = real("modelnet40", tmp_path, points=64, folders=["modelnet40_fragment"])
     assert (clouds.num_classes, len(clouds.train) + len(clouds.test)) == (40, 72)
-    inputs, _, *_ = next(clouds.train_batches(0, batch_size=8, seed=0))
+    inputs = next(clouds.train_batches(0, batch_size=8, seed=0)).inputs
     assert inputs.shape == (8, 64, 6)
     assert torch.allclose(inputs[..., :3].norm(dim=-1).amax(1), torch.ones(8))
