@@ -1,0 +1,154 @@
+"""Title, unit and direction of every figure that is logged or evaluated, and the one printer of figures.
+
+A key is dotted, e.g. test_top1 of a summary, or clean.top1 of an evaluation. Where several files meet, the name of the file
+comes first, e.g. evaluation.clean.top1: `find` reads either. Add a metric of your own with `METRICS[key] = Metric(...)`.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from reldrop.utils.nested import numbers
+
+Unit = Literal["percent", "plain"]
+Better = Literal["higher", "lower", "none"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is known of a figure.
+
+    Attributes:
+        title: for tables and plots, without the unit.
+        unit: percent of a share in [0, 1], or of a difference of two shares; or plain.
+        better: which direction is better; none where neither is.
+    """
+
+    title: str
+    unit: Unit = "plain"
+    better: Better = "none"
+
+    @property
+    def label(self) -> str:
+        """The title with its unit."""
+        return f"{self.title} (%)" if self.unit == "percent" else self.title
+
+    @property
+    def scale(self) -> float:
+        """What a value is multiplied by to have the unit."""
+        return 100.0 if self.unit == "percent" else 1.0
+
+    def format(self, value: float, signed: bool = False) -> str:
+        """Return a value in its unit, percent with two decimals, others with four digits; "-" if it is not defined."""
+        if math.isnan(value):
+            return "-"
+        return f"{self.scale * value:{'+' if signed else ''}{'.2f' if self.unit == 'percent' else '.4g'}}"
+
+
+SPLITS = ("train", "validation", "test")
+# Key -> metric. A * of a key stands for what the members of a family differ in; {} in the title is replaced by it.
+METRICS: dict[str, Metric] = {
+    # of an epoch or a summary; accuracies on clean inputs
+    **{f"{split}_top1": Metric(f"{split} accuracy", "percent", "higher") for split in ("train", "validation")},
+    **{f"{split}_top5": Metric(f"{split} top-5 accuracy", "percent", "higher") for split in SPLITS},
+    **{f"{split}_class_mean": Metric(f"{split} mean class accuracy", "percent", "higher") for split in SPLITS},
+    "test_top1": Metric("test, last", "percent", "higher"),
+    "best_test_top1": Metric("test, best", "percent", "higher"),
+    "selected_test_top1": Metric("test, selected by validation", "percent", "higher"),
+    "test_class_mean": Metric("class mean, last", "percent", "higher"),
+    "best_test_class_mean": Metric("class mean, best", "percent", "higher"),
+    "generalization_gap": Metric("train - test", "percent", "lower"),
+    "train_loss": Metric("training loss", "plain", "lower"),
+    "lr": Metric("learning rate"),
+    "occluded_share": Metric("occluded", "percent"),
+    "conservation": Metric("relevance over logit"),
+    "samples_per_second": Metric("samples per second", "plain", "higher"),
+    "attribution_share": Metric("time for attribution", "percent", "lower"),
+    "occlusion_least_minus_most": Metric("area, least - most", "percent"),
+    "occlusion_most": Metric("area, most relevant first", "percent", "higher"),
+    "occlusion_least": Metric("area, least relevant first", "percent", "higher"),
+    "occlusion_random": Metric("area, random order", "percent", "higher"),
+    "relevance_gini": Metric("Gini index of relevance"),
+    # of an evaluation by the robustness suite
+    "clean.top1": Metric("test accuracy", "percent", "higher"),
+    "clean.top5": Metric("top-5 test accuracy", "percent", "higher"),
+    "clean.class_mean": Metric("mean class accuracy", "percent", "higher"),
+    "clean.train_top1": Metric("train accuracy", "percent", "higher"),
+    "clean.generalization_gap": Metric("train - test accuracy", "percent", "lower"),
+    "clean.rms_calibration_error": Metric("RMS calibration error", "percent", "lower"),
+    "clean.aurra": Metric("AURRA", "percent", "higher"),
+    "curves.accuracy.least_minus_most": Metric("area, least - most", "percent"),
+    "curves.accuracy.*": Metric("area, {}", "percent", "higher"),
+    "curves.probability.least_minus_most": Metric("area of probability, least - most", "percent"),
+    "curves.probability.*": Metric("area of probability, {}", "percent", "higher"),
+    "blocks.*.mean": Metric("block, {}", "percent", "higher"),
+    "blocks.*.0.*": Metric("block, {}, area 0.{}", "percent", "higher"),
+    "regions.mass_accuracy": Metric("mass accuracy", "percent", "higher"),
+    "regions.rank_accuracy": Metric("rank accuracy", "percent", "higher"),
+    "regions.pointing_game": Metric("pointing game", "percent", "higher"),
+    "regions.relevance_per_area": Metric("relevance per area", "plain", "higher"),
+    "regions.area": Metric("area of the region", "percent"),
+    "spread.gini": Metric("Gini index of relevance"),
+    "spread.effective_features": Metric("effective features"),
+    "spread.effective_share": Metric("effective share", "percent"),
+    # of an evaluation by the zero-shot suite
+    "imagenet_*.top1": Metric("ImageNet-{}", "percent", "higher"),
+    "imagenet_*.top5": Metric("ImageNet-{}, top-5", "percent", "higher"),
+    "imagenet_*.val_top1": Metric("ImageNet val, classes of ImageNet-{}", "percent", "higher"),
+    "imagenet_*.difference": Metric("ImageNet val - ImageNet-{}, same classes", "percent", "lower"),
+    "imagenet_*.rms_calibration_error": Metric("ImageNet-{}, RMS calibration error", "percent", "lower"),
+    "imagenet_*.rms_calibration_error_public_script": Metric(
+        "ImageNet-{}, RMS calibration error without last bin", "percent", "lower"
+    ),
+    "imagenet_*.aurra": Metric("ImageNet-{}, AURRA", "percent", "higher"),
+    "imagenet_*.aupr": Metric("ImageNet-{}, AUPR", "percent", "higher"),
+    "imagenet_*.auroc": Metric("ImageNet-{}, AUROC", "percent", "higher"),
+    "imagenet_*.fpr95": Metric("ImageNet-{}, FPR95", "percent", "lower"),
+    **{key: Metric(key.replace("_", " ")) for key in ("epoch", "epochs", "step", "steps", "samples", "images")},
+    **{key: Metric(key.replace("_", " ")) for key in ("train_samples", "test_samples", "val_images")},
+}
+WORDS = {  # for members of families
+    "most": "most relevant first",
+    "least": "least relevant first",
+    "relevant": "most relevant",
+    "a": "A",
+    "r": "R",
+    "o": "O",
+}
+RENAMED = {
+    "generalisation_gap": "generalization_gap",
+    "centre": "center",
+}  # parts of keys, in files of earlier versions
+
+
+def find(key: str) -> Metric | None:
+    """Return the metric of a key, with or without the name of a file before it; None if it is not known."""
+    for known in (key, key.partition(".")[2]):
+        if known in METRICS:
+            return METRICS[known]
+        for pattern, metric in METRICS.items():
+            if "*" in pattern and (match := re.fullmatch(re.escape(pattern).replace(r"\*", "([^.]+)"), known)):
+                return replace(metric, title=metric.title.format(*(WORDS.get(part, part) for part in match.groups())))
+    return None
+
+
+def current_key(key: str) -> str:
+    """Return the key that a figure has today, of one in a file of an earlier version."""
+    return ".".join(RENAMED.get(part, part) for part in key.replace("/", ".").split("."))
+
+
+def describe(figures: Mapping[str, Any]) -> str:
+    """Return figures in words, a line for each group, e.g. "test accuracy 71.20 %; AURRA 80.10 %".
+
+    Args:
+        figures: numbers by key, perhaps nested; what is no number is left out. One without a metric goes by its key.
+    """
+    groups: dict[str, list[str]] = {}
+    for key, value in numbers(figures).items():
+        metric = find(key) or Metric(key)
+        percent = " %" if metric.unit == "percent" and not math.isnan(value) else ""
+        group = ".".join(key.split(".")[:-1][:2])
+        groups.setdefault(group, []).append(f"{metric.title} {metric.format(value)}{percent}")
+    return "\n".join("; ".join(parts) for parts in groups.values())
