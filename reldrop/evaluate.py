@@ -89,7 +89,7 @@ def evaluate(cfg: DictConfig) -> Any:
 
 
 def _zero_shot(suite: Any, settings: Settings) -> dict[str, Any]:
-    from reldrop import subjects  # timm takes seconds
+    from reldrop.evaluation import imagenet_models as subjects  # timm takes seconds
 
     if len(settings.run) > 1:
         raise ReldropError(f"suite=zero_shot takes one run at a time, not {', '.join(settings.run)}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from reldrop.attribution import GradientLRP
 from reldrop.backbones import resnet
+from reldrop.evaluation.occluders import Occluder, predict_masked
 from reldrop.metrics import occlusion
 
 BATCHED, LOOP = "in batches", "plain loop over samples and steps"
@@ -39,7 +40,7 @@ def batched_curve(
     model: nn.Module, attribution: GradientLRP, inputs: Tensor, targets: Tensor, steps: int, batch_size: int
 ) -> Tensor:
     """Return the accuracy after 0 to `steps` steps, as `reldrop.evaluation.robustness` measures it."""
-    occluder = occlusion.Occluder("mean", "images", ((0.5,) * 3, (0.5,) * 3))
+    occluder = Occluder("mean", "images", ((0.5,) * 3, (0.5,) * 3))
     counts = [0, *occlusion.step_counts(inputs[0, 0].numel(), steps)]
     items, curves = torch.arange(len(inputs), device=inputs.device), []
     for images, classes, numbers in zip(
@@ -47,8 +48,8 @@ def batched_curve(
     ):
         relevance = attribution(model, images, classes)
         masks = occlusion.most_first(occlusion.feature_ranks(relevance), counts, relevance.shape)
-        hide, at_once = occluder.start(images, numbers), occluder.at_once(len(images), batch_size)
-        curves.append(occlusion.outcomes(model, hide, classes, masks, at_once)[0])
+        hide, at_once = occluder.start(images, numbers), occluder.masks_per_batch(len(images), batch_size)
+        curves.append(predict_masked(model, hide, classes, masks, at_once)[0])
     return torch.cat(curves).double().mean(0)
 
 

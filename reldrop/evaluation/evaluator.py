@@ -19,7 +19,7 @@ from reldrop.config import build
 from reldrop.data import Data
 from reldrop.data.images.annotations import Regions, find_regions
 from reldrop.distributed.launch import one_device
-from reldrop.evaluation.robustness import Robustness, summarize
+from reldrop.evaluation.robustness import Robustness
 from reldrop.reporting.records import Record, numbers
 from reldrop.runs.reader import Checkpoint, read_checkpoint
 from reldrop.runs.tracking import mirror
@@ -111,12 +111,20 @@ class Evaluator:
         root = Path(settings.data_dir or str(checkpoint.cfg.data_dir)).expanduser()
         regions = self._regions(data, root)
         with self.fabric.autocast():
-            samples = self._measure(model, data, regions)
+            measured, samples = self.suite.measure(
+                model,
+                data,
+                self.attribution,
+                regions,
+                limit=settings.limit,
+                batch_size=settings.batch_size,
+                progress=settings.progress,
+            )
         facts = {
             "hidden": "pixels" if data.kind == "images" else "points",
             "regions_from": None if regions is None else regions.source,
         }
-        figures = {**label, **facts, **summarize(samples, self.suite.blocks)}
+        figures = {**label, **facts, **measured}
         evaluation = Evaluation(folder, figures, samples)
         with writing(f"into {folder}"):
             evaluation.write(self.suite.name)
@@ -155,13 +163,6 @@ class Evaluator:
         if source not in (None, "auto"):
             raise ReldropError(f"suite.regions={source} is for images, but {data.name} has {data.kind}; set it to null")
         return None
-
-    def _measure(self, model: nn.Module, data: Data, regions: Regions | None) -> dict[str, Tensor]:
-        settings, suite = self.settings, self.suite
-        samples = suite.measure(
-            model, data, self.attribution, regions, settings.limit, settings.batch_size, progress=settings.progress
-        )
-        return samples | suite.measure_training(model, data, settings.batch_size)
 
     def _draw(
         self, evaluation: Evaluation, checkpoint: Checkpoint, data: Data, model: nn.Module, regions: Regions | None

@@ -25,7 +25,7 @@ def synsets() -> tuple[str, ...]:
 @cache
 def class_wnids(name: str) -> tuple[str, ...]:
     """Return the 200 WNIDs of one of `SETS`, in alphabetical order."""
-    folder = files("reldrop.metrics") if name == "imagenet_o" else files("timm.data") / "_info"
+    folder = files("reldrop.evaluation") if name == "imagenet_o" else files("timm.data") / "_info"
     return tuple(sorted((folder / f"{name}_synsets.txt").read_text().split()))
 
 

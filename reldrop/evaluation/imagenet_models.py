@@ -16,9 +16,9 @@ from reldrop.data.images.dataset import ImageSplit
 from reldrop.data.images.decoding import DecodeOptions, StreamedImages
 from reldrop.data.images.folders import Files
 from reldrop.data.images.imagenet_labels import read_wnids
+from reldrop.evaluation.imagenet_classes import synsets
 from reldrop.evaluation.preprocessing import Preprocessing, of_timm, standard
 from reldrop.evaluation.zero_shot import Predict
-from reldrop.metrics import synsets
 from reldrop.runs.reader import read_checkpoint
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.text import unknown

@@ -1,5 +1,6 @@
 """Accuracy and confidence, also of a network that is restricted to some of its classes."""
 
+import torch
 from torch import Tensor
 
 from reldrop.utils.errors import ReldropError
@@ -62,6 +63,16 @@ def ranks(logits: Tensor, labels: Tensor) -> Tensor:
 def top_k(ranks: Tensor, k: int) -> float:
     """Return the share of samples whose true class is among the first `k`, from their `ranks` (N,)."""
     return (ranks < k).double().mean().item()
+
+
+def class_mean(correct: Tensor, labels: Tensor) -> float:
+    """Return the mean over classes of the accuracies in them, from `correct`, bool (N,), and labels, int64 (N,).
+
+    A class without samples has no accuracy.
+    """
+    sizes = labels.bincount()
+    hits = torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, labels, correct.double())
+    return (hits / sizes)[sizes > 0].mean().item()
 
 
 def _check(logits: Tensor) -> None:

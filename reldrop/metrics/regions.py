@@ -43,7 +43,7 @@ def region_metrics(relevance: Tensor, region: Tensor) -> dict[str, Tensor]:
     return {name: figure.where(defined, torch.nan) for name, figure in figures.items()}
 
 
-def spread(relevance: Tensor) -> dict[str, Tensor]:
+def sparsity(relevance: Tensor) -> dict[str, Tensor]:
     """Say over how many features |R| spreads, whatever its sum.
 
     gini: Gini index, sum_i (2 i - P - 1) |R|_i / (P sum |R|) over the P features in ascending order; 0 if all have the

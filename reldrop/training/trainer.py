@@ -22,7 +22,7 @@ from reldrop.backbones.sync_batch_norm import SyncBatchNorm, average_statistics
 from reldrop.data import Data
 from reldrop.data.base import Batch
 from reldrop.distributed.sharding import BatchSharder, Shard
-from reldrop.evaluation.robustness import Robustness, areas
+from reldrop.evaluation.robustness import QuickOcclusion
 from reldrop.runs.run import NullRun, Run
 from reldrop.training.config import TrainerConfig
 from reldrop.training.meters import EpochMeter, Timer
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("reldrop")
 
-QUICK = Robustness(steps=8, random_draws=1, blocks=(), regions=None)  # what of it is measured while training goes on
+QUICK = QuickOcclusion()  # what is measured of it while training goes on
 
 
 class Augmentation(Protocol):
@@ -328,26 +328,7 @@ class Trainer:
             return self.model(inputs)
 
         with self.fabric.autocast():
-            samples = QUICK.measure(
-                self.module,
-                self.data,
-                self.attribution,
-                None,
-                limit,
-                size,
-                predict,
-                progress=False,
-                sharder=self.sharder,
-            )
-        if self._several:
-            everywhere: list[Any] = [None] * self.sharder.processes
-            dist.all_gather_object(everywhere, samples)
-            parts = [shard for shard in everywhere if shard]  # a process may have had no batch
-            samples = {key: torch.cat([shard[key] for shard in parts]) for key in parts[0]}
-        return {
-            **{f"occlusion_{order}": area for order, area in areas(samples)["accuracy"].items()},
-            "relevance_gini": samples["spread/gini"].nanmean().item(),
-        }
+            return QUICK.measure(self.module, self.data, self.attribution, predict, limit, size, self.sharder)
 
     def _progress(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         steps = self.data.steps_per_epoch(self.config.batch_size)

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reldrop import metrics
+from reldrop.evaluation import imagenet_classes
+from reldrop.evaluation.zero_shot import ZeroShot
 
-SUITE = metrics.ZeroShot("imagenet-a", "imagenet-r", "imagenet-o", ["imagenet/val"])
+SUITE = ZeroShot("imagenet-a", "imagenet-r", "imagenet-o", ["imagenet/val"])
 
 
 def picture(label: int) -> Image.Image:
@@ -23,7 +24,7 @@ def write_images(folder: Path, wnids: tuple[str, ...], count: int = 2) -> None:
 
 
 def write_sets(root: Path, classes: int = 3) -> None:
-    for name in metrics.SETS:
-        write_images(root / name.replace("_", "-"), metrics.class_wnids(name)[:classes])
-    shared = {*metrics.class_wnids("imagenet_r"), *metrics.class_wnids("imagenet_o")}
+    for name in imagenet_classes.SETS:
+        write_images(root / name.replace("_", "-"), imagenet_classes.class_wnids(name)[:classes])
+    shared = {*imagenet_classes.class_wnids("imagenet_r"), *imagenet_classes.class_wnids("imagenet_o")}
     write_images(root / "imagenet" / "val", tuple(sorted(shared)[:classes]), 1)

@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torchvision import transforms
 
-from reldrop import metrics
 from reldrop.backbones import resnet
 from reldrop.evaluate import evaluate
+from reldrop.evaluation import imagenet_classes, zero_shot
+from reldrop.metrics.accuracy import restrict
 from reldrop.train import CONFIG_PATH
 from reldrop.utils.errors import ReldropError
 from tests.helpers.machine import DATA
@@ -52,13 +53,13 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written = json.loads((folder / "zero_shot.json").read_text())
     assert written.keys() == results.keys()
     assert written["missing"] == []
-    assert {name: written[name]["images"] for name in metrics.zero_shot.TITLES} == {
-        **dict.fromkeys(metrics.SETS, 6),
+    assert {name: written[name]["images"] for name in zero_shot.TITLES} == {
+        **dict.fromkeys(imagenet_classes.SETS, 6),
         "imagenet_val": 3,
     }
     assert not list(folder.glob(".*.tmp"))
     table = capsys.readouterr().out
-    assert all(title in table for title in metrics.zero_shot.TITLES.values())
+    assert all(title in table for title in zero_shot.TITLES.values())
     assert "resize 56, center crop 48, bilinear" in written["preprocessing"]
     assert str(tmp_path) not in (folder / "zero_shot.json").read_text()
 
@@ -77,7 +78,7 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = SUITE.find(tmp_path / "data")[0]["imagenet_a"]
     with torch.inference_mode():
         logits = network(torch.stack([seen(Image.open(path)) for path in files.paths]))
-    inside, labels = metrics.restrict(logits, files.labels, metrics.class_indices("imagenet_a"))
+    inside, labels = restrict(logits, files.labels, imagenet_classes.class_indices("imagenet_a"))
     correct = inside.argmax(1) == labels
     assert written["imagenet_a"]["top1"] == pytest.approx(correct.double().mean().item())
     error = (inside.double().softmax(1).amax(1).mean() - correct.double().mean()).abs().item()
@@ -86,7 +87,7 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     again = evaluate(
         config(tmp_path, f"run={folder}", "preprocessing=own", "batch_size=5", "workers=1", "checkpoint=best")
     )
-    for name in metrics.zero_shot.TITLES:
+    for name in zero_shot.TITLES:
         assert again[name] == pytest.approx(results[name], abs=1e-5, nan_ok=True)
 
 
@@ -119,13 +120,13 @@ def test_a_network_of_timm_in_low_precision(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(tmp_path: Path, overrides: list[str], message: str) -> None:
-    write_images(tmp_path / "data" / "imagenet-a", metrics.class_wnids("imagenet_a")[:1])
+    write_images(tmp_path / "data" / "imagenet-a", imagenet_classes.class_wnids("imagenet_a")[:1])
     with pytest.raises(ReldropError, match=message):
         evaluate(config(tmp_path, *overrides))
 
 
 def test_runs_that_are_refused(tmp_path: Path) -> None:
-    write_images(tmp_path / "data" / "imagenet-a", metrics.class_wnids("imagenet_a")[:1])
+    write_images(tmp_path / "data" / "imagenet-a", imagenet_classes.class_wnids("imagenet_a")[:1])
 
     def refused(message: str, *overrides: str, outputs: int = 1000) -> None:
         folder = make_run(tmp_path, *overrides, outputs=outputs)
@@ -151,7 +152,7 @@ def test_runs_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_networks_that_are_refused(tmp_path: Path) -> None:
-    write_images(tmp_path / "data" / "imagenet-a", metrics.class_wnids("imagenet_a")[:1])
+    write_images(tmp_path / "data" / "imagenet-a", imagenet_classes.class_wnids("imagenet_a")[:1])
 
     def refused(message: str, name: str, *overrides: str) -> None:
         with pytest.raises(ReldropError, match=message):
@@ -170,7 +171,7 @@ def test_networks_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "data" / "imagenet-a" / metrics.class_wnids("imagenet_a")[0]
+    folder = tmp_path / "data" / "imagenet-a" / imagenet_classes.class_wnids("imagenet_a")[0]
     folder.mkdir(parents=True)
     (folder / "0.png").write_bytes(b"no image")
     with pytest.raises(ReldropError, match=r"0\.png"):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from reldrop.attribution import InputGradient, RandomRelevance
 from reldrop.data.images.dataset import ImageData, ImageSplit
 from reldrop.data.points.dataset import PointData, PointSplit
-from reldrop.evaluation.robustness import Robustness, areas, summarize
+from reldrop.evaluation.robustness import Robustness
 from reldrop.utils.errors import ReldropError
 
 SIDE, PATCH = 8, 2
@@ -46,8 +46,7 @@ def corner_images(count: int = 40) -> ImageData:
 def test_a_network_that_looks_at_one_patch_only() -> None:
     data, model = corner_images(), Corner().eval()
     suite = Robustness(steps=SIDE * SIDE // PATCH**2, random_draws=2, blocks=[PATCH**2 / SIDE**2], block_draws=2)
-    samples = suite.measure(model, data, InputGradient(), Whole(), batch_size=16)
-    figures = summarize(samples | suite.measure_training(model, data), suite.blocks)
+    figures, samples = suite.measure(model, data, InputGradient(), Whole(), batch_size=16)
     most, least = (samples[f"curves/{order}/correct"].mean(0) for order in ("most", "least"))
     assert most.tolist() == [1.0] + [0.5] * 16  # without the patch, class 0 is chosen always
     assert least.tolist() == [1.0] * 16 + [0.5]
@@ -66,11 +65,11 @@ def test_a_network_that_looks_at_one_patch_only() -> None:
 def test_orders_coincide_for_random_relevance() -> None:
     data, model = corner_images(400), Corner().eval()
     suite = Robustness(steps=16, random_draws=1, blocks=[])
-    curves = areas(suite.measure(model, data, RandomRelevance(), batch_size=100))["probability"]
+    curves = suite.measure(model, data, RandomRelevance(), batch_size=100)[0]["curves"]["probability"]
     error = 0.3 / 400**0.5  # of a mean of 400 areas, whose deviation is below 0.3
     assert abs(curves["most"] - curves["least"]) < 4 * 2**0.5 * error
     assert abs(curves["most"] - curves["random"]) < 4 * 2**0.5 * error
-    looked = areas(suite.measure(model, data, InputGradient(), batch_size=100))["probability"]
+    looked = suite.measure(model, data, InputGradient(), batch_size=100)[0]["curves"]["probability"]
     assert looked["least"] - looked["most"] > 0.3  # where the same bound would not hold
 
 
@@ -78,11 +77,14 @@ def test_orders_coincide_for_random_relevance() -> None:
 def test_no_sample_depends_on_its_batch(fill: str) -> None:
     data, model = corner_images(23), Corner().eval()
     suite = Robustness(steps=5, fill=fill, random_draws=2, blocks=[0.1, 0.3], block_draws=2, seed=3)
-    whole = suite.measure(model, data, InputGradient(), Whole(), batch_size=64)
-    single = suite.measure(model, data, InputGradient(), Whole(), batch_size=1)
-    some = suite.measure(model, data, InputGradient(), Whole(), limit=7, batch_size=3)
+    _, whole = suite.measure(model, data, InputGradient(), Whole(), batch_size=64)
+    _, single = suite.measure(model, data, InputGradient(), Whole(), batch_size=1)
+    _, some = suite.measure(model, data, InputGradient(), Whole(), limit=7, batch_size=3)
     chosen = torch.cat([items for _, _, items, *_ in data.eval_batches("test", batch_size=3, limit=7)])
     assert whole.keys() == single.keys() == some.keys()
+    ranks = [samples.pop("clean/train_rank") for samples in (whole, single, some)]
+    assert torch.equal(ranks[0], ranks[1])
+    assert torch.equal(ranks[0], ranks[2])
     for key, values in whole.items():
         torch.testing.assert_close(single[key], values, rtol=1e-5, atol=1e-6, equal_nan=True)
         torch.testing.assert_close(some[key], values[chosen], rtol=1e-5, atol=1e-6, equal_nan=True)
@@ -105,14 +107,14 @@ def test_clouds(fill: str) -> None:
     split = PointSplit(clouds, labels)
     data = PointData("beyond", ("near", "far"), "made", split, split)
     suite = Robustness(steps=20, fill=fill, random_draws=1, blocks=[0.05, 0.5], block_draws=3)
-    samples = suite.measure(Farthest(), data, InputGradient(), batch_size=5)
+    _, samples = suite.measure(Farthest(), data, InputGradient(), batch_size=5)
     most = samples["curves/most/correct"].mean(0)
     assert most[0] == 1
     assert (most[1:] == 0.5).all()  # the one point is gone
     assert (samples["curves/least/correct"].mean(0)[:19] == 1).all()
     assert samples["blocks/relevant/correct"].mean(0).tolist() == [0.5, 0.5]
     assert samples["blocks/random/correct"][:, 0].mean() > 0.75
-    alone = suite.measure(Farthest(), data, InputGradient(), batch_size=1)
+    _, alone = suite.measure(Farthest(), data, InputGradient(), batch_size=1)
     assert all(torch.equal(alone[key], values) for key, values in samples.items() if "correct" in key)
 
 

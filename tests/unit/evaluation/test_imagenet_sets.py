@@ -5,21 +5,23 @@ from pathlib import Path
 import pytest
 import timm
 
-from reldrop import metrics
+from reldrop.evaluation import imagenet_classes
 from reldrop.evaluation import imagenet_sets as image_sets
 from reldrop.utils.errors import ReldropError
 from tests.helpers.zero_shot import SUITE, picture, write_images, write_sets
 
 
 def test_class_lists() -> None:
-    assert len(set(metrics.synsets())) == 1000
-    assert list(metrics.synsets()) == sorted(metrics.synsets())
-    a, r, o = (set(metrics.class_indices(name).tolist()) for name in ("imagenet_a", "imagenet_r", "imagenet_o"))
+    assert len(set(imagenet_classes.synsets())) == 1000
+    assert list(imagenet_classes.synsets()) == sorted(imagenet_classes.synsets())
+    a, r, o = (
+        set(imagenet_classes.class_indices(name).tolist()) for name in ("imagenet_a", "imagenet_r", "imagenet_o")
+    )
     assert (len(a), len(r), len(o)) == (200, 200, 200)
     assert (len(a & o), len(a & r), len(r & o)) == (59, 86, 36)
     for name in ("imagenet_a", "imagenet_r"):  # the indices that timm ships beside the names
         listed = (Path(timm.data.__file__).parent / "_info" / f"{name}_indices.txt").read_text().split()
-        assert metrics.class_indices(name).tolist() == [int(index) for index in listed]
+        assert imagenet_classes.class_indices(name).tolist() == [int(index) for index in listed]
 
 
 def test_images_are_labelled_by_the_1000_classes(tmp_path: Path) -> None:
@@ -27,13 +29,15 @@ def test_images_are_labelled_by_the_1000_classes(tmp_path: Path) -> None:
     sets, missing = SUITE.find(tmp_path)
     assert missing == []
     assert {name: len(files) for name, files in sets.items()} == {
-        **dict.fromkeys(metrics.SETS, 6),
+        **dict.fromkeys(imagenet_classes.SETS, 6),
         "imagenet_val": 3,
     }
     for files in sets.values():
-        assert [metrics.synsets()[label] for label in files.labels] == [Path(path).parent.name for path in files.paths]
+        assert [imagenet_classes.synsets()[label] for label in files.labels] == [
+            Path(path).parent.name for path in files.paths
+        ]
     limited, _ = SUITE.find(tmp_path, limit=3)
-    assert sorted(limited["imagenet_a"].labels.tolist()) == metrics.class_indices("imagenet_a")[:3].tolist()
+    assert sorted(limited["imagenet_a"].labels.tolist()) == imagenet_classes.class_indices("imagenet_a")[:3].tolist()
 
 
 def test_val_images_in_one_folder(tmp_path: Path) -> None:
@@ -54,9 +58,11 @@ def test_val_images_in_one_folder(tmp_path: Path) -> None:
 def test_images_that_are_missing_or_do_not_belong(tmp_path: Path) -> None:
     with pytest.raises(ReldropError, match="none of imagenet_a"):
         SUITE.find(tmp_path)
-    write_images(tmp_path / "imagenet-a", metrics.class_wnids("imagenet_a")[:2])
+    write_images(tmp_path / "imagenet-a", imagenet_classes.class_wnids("imagenet_a")[:2])
     assert SUITE.find(tmp_path)[1] == ["imagenet_r", "imagenet_o", "imagenet_val"]
-    stranger = next(wnid for wnid in metrics.synsets() if wnid not in metrics.class_wnids("imagenet_a"))
+    stranger = next(
+        wnid for wnid in imagenet_classes.synsets() if wnid not in imagenet_classes.class_wnids("imagenet_a")
+    )
     write_images(tmp_path / "imagenet-a", (stranger,))
     with pytest.raises(ReldropError, match=f"{stranger} is none of the 200 classes of ImageNet-A"):
         image_sets.find_set(tmp_path / "imagenet-a", "imagenet_a")

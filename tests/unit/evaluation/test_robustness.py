@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from reldrop.evaluation import occluders
 from reldrop.metrics import occlusion
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import uniform_of_items
@@ -60,29 +61,29 @@ def test_random_orders_depend_on_the_sample_alone() -> None:
 
 
 def test_blocks() -> None:
-    assert occlusion.block_size(0.25, (8, 12)) == (4, 6)
-    assert occlusion.block_size(1e-9, (8, 8)) == (1, 1)
+    assert occluders.block_size(0.25, (8, 12)) == (4, 6)
+    assert occluders.block_size(1e-9, (8, 8)) == (1, 1)
     relevance = torch.zeros(2, 5, 6)
     relevance[0, 3, 4] = 1
     relevance[1, 0, 0], relevance[1, 4, 5], relevance[1, 4, 4] = 3, 2, 2  # two pixels outweigh the largest one
-    masks = occlusion.relevant_block(relevance, (2, 2))
+    masks = occluders.relevant_block(relevance, (2, 2))
     assert masks.sum((1, 2)).tolist() == [4, 4]
     assert masks[0, 3, 4]
     assert masks[1, 3:, 4:].all()
-    center = occlusion.central_block((1, 2), (1, 5, 6), torch.device("cpu"))
+    center = occluders.central_block((1, 2), (1, 5, 6), torch.device("cpu"))
     assert center[0].nonzero().tolist() == [[2, 2], [2, 3]]
     shape = (500, 5, 6)
-    anywhere = occlusion.random_block(torch.arange(500), (2, 3), shape, draw=0)
+    anywhere = occluders.random_block(torch.arange(500), (2, 3), shape, draw=0)
     assert (anywhere.sum((1, 2)) == 6).all()
     tops = anywhere.any(2).int().argmax(1).bincount().tolist()
     assert len(tops) == 4
     assert min(tops) > 80  # 125 expected
-    assert torch.equal(anywhere[7:8], occlusion.random_block(torch.tensor([7]), (2, 3), (1, 5, 6), draw=0))
+    assert torch.equal(anywhere[7:8], occluders.random_block(torch.tensor([7]), (2, 3), (1, 5, 6), draw=0))
 
 
 def test_relevant_block_against_a_loop() -> None:
     relevance = torch.randn(6, 7, 9, generator=torch.Generator().manual_seed(0))
-    masks = occlusion.relevant_block(relevance, (3, 4))
+    masks = occluders.relevant_block(relevance, (3, 4))
     for one, mask in zip(relevance.double(), masks, strict=True):
         sums = {(top, left): one[top : top + 3, left : left + 4].sum().item() for top in range(5) for left in range(6)}
         assert one[mask].sum().item() == pytest.approx(max(sums.values()))
@@ -105,7 +106,7 @@ def test_fills_of_images() -> None:
     mask[:, 2:5, 3:6] = True
 
     def hidden(fill: str) -> Tensor:
-        occluded = occlusion.Occluder(fill, "images", normalization).start(inputs, items)(mask)
+        occluded = occluders.Occluder(fill, "images", normalization).start(inputs, items)(mask)
         outside = ~mask[:, None].expand_as(inputs)
         assert torch.equal(occluded[outside], inputs[outside])
         return occluded.movedim(1, -1)[mask]
@@ -117,11 +118,11 @@ def test_fills_of_images() -> None:
     assert not torch.equal(noise[0], noise[1])
     assert noise.std().item() == pytest.approx(1, abs=0.3)
     constant = torch.full_like(inputs, 0.7)
-    blurred = occlusion.Occluder("blur", "images", normalization).start(constant, items)(mask)
+    blurred = occluders.Occluder("blur", "images", normalization).start(constant, items)(mask)
     torch.testing.assert_close(blurred, constant)
     assert hidden("blur").std() < inputs.std()
     with pytest.raises(ReldropError, match="fill=first is not for images"):
-        occlusion.Occluder("first", "images", normalization)
+        occluders.Occluder("first", "images", normalization)
 
 
 def test_fills_of_clouds() -> None:
@@ -130,7 +131,7 @@ def test_fills_of_clouds() -> None:
     mask = torch.tensor([[True, False, True, False], [False, False, True, True]])
 
     def hidden(fill: str, mask: Tensor = mask) -> Tensor:
-        return occlusion.Occluder(fill, "points").start(clouds, items)(mask)
+        return occluders.Occluder(fill, "points").start(clouds, items)(mask)
 
     assert hidden("zero")[1].tolist() == [*clouds[1, :2].tolist(), [0, 0, 0], [0, 0, 0]]
     assert hidden("first")[1].tolist() == [*clouds[1, :2].tolist(), clouds[1, 0].tolist(), clouds[1, 0].tolist()]
@@ -138,16 +139,16 @@ def test_fills_of_clouds() -> None:
     everything = hidden("remove", torch.ones_like(mask))
     assert torch.equal(everything, clouds[:, :1])  # a network needs a point
     with pytest.raises(ReldropError, match="fill=mean is not for points"):
-        occlusion.Occluder("mean", "points")
+        occluders.Occluder("mean", "points")
 
 
 # ---- what is made of it -----------------------------------------------------------------------------------------------
 
 
 def test_areas() -> None:
-    assert occlusion.area_under(torch.tensor([1.0, 1.0, 1.0])).item() == 1
-    assert occlusion.area_under(torch.tensor([1.0, 0.5, 0.0])).item() == 0.5
-    assert occlusion.area_under(torch.tensor([[1.0, 0.0, 0.0, 0.0]])).tolist() == pytest.approx([1 / 6])
+    assert occlusion.occlusion_auc(torch.tensor([1.0, 1.0, 1.0])).item() == 1
+    assert occlusion.occlusion_auc(torch.tensor([1.0, 0.5, 0.0])).item() == 0.5
+    assert occlusion.occlusion_auc(torch.tensor([[1.0, 0.0, 0.0, 0.0]])).tolist() == pytest.approx([1 / 6])
 
 
 class Linear(nn.Module):
@@ -183,12 +184,12 @@ def test_curves_against_a_plain_loop(chunk: int) -> None:
     relevance = torch.randn(5, 6, 6, generator=draws, dtype=torch.float64)
     targets, items = torch.tensor([0, 1, 2, 3, 0]), torch.arange(5)
     model = Linear(6).double()
-    occluder = occlusion.Occluder("mean", "images", ((0.5,) * 3, (0.5,) * 3))
+    occluder = occluders.Occluder("mean", "images", ((0.5,) * 3, (0.5,) * 3))
     ranks, counts = occlusion.feature_ranks(relevance), occlusion.step_counts(36, 8)
     masks = [torch.zeros_like(relevance, dtype=torch.bool), *occlusion.most_first(ranks, counts, relevance.shape)]
     with torch.no_grad():
-        hide, at_once = occluder.start(inputs, items), occluder.at_once(len(inputs), chunk)
-        correct, probability = occlusion.outcomes(model, hide, targets, masks, at_once)
+        hide, at_once = occluder.start(inputs, items), occluder.masks_per_batch(len(inputs), chunk)
+        correct, probability = occluders.predict_masked(model, hide, targets, masks, at_once)
     for sample in range(5):
         plain = plain_curve(
             model.weight.detach().numpy(), inputs[sample].numpy(), relevance[sample].numpy(), int(targets[sample]), 8
@@ -207,10 +208,12 @@ def test_clouds_shrink_from_mask_to_mask() -> None:
 
     ranks = occlusion.feature_ranks(clouds[..., 0])
     masks = occlusion.most_first(ranks, [5, 9, 10], (3, 10))
-    occluder = occlusion.Occluder("remove", "points")
+    occluder = occluders.Occluder("remove", "points")
     targets = torch.tensor([0, 1, 2])
     hide = occluder.start(clouds, torch.arange(3))
-    correct, _ = occlusion.outcomes(predict, hide, targets, masks, occluder.at_once(len(clouds), chunk=100))
+    correct, _ = occluders.predict_masked(
+        predict, hide, targets, masks, occluder.masks_per_batch(len(clouds), limit=100)
+    )
     assert sizes == [(3, 5), (3, 1), (3, 1)]
     assert correct.shape == (3, 3)
     kept = clouds[0, ranks[0] >= 5]

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from reldrop import metrics
 from reldrop.data.images.folders import Files
+from reldrop.evaluation import imagenet_classes, zero_shot
+from reldrop.metrics.accuracy import confidences
 from tests.helpers.zero_shot import SUITE
 
 
@@ -60,7 +61,7 @@ class Stored:
         self.logits, self.batch_size = logits, batch_size
 
     def __call__(self, files: Files, title: str) -> Iterator[tuple[Tensor, Tensor]]:
-        name = {title: name for name, title in metrics.zero_shot.TITLES.items()}[title]
+        name = {title: name for name, title in zero_shot.TITLES.items()}[title]
         yield from zip(self.logits[name].split(self.batch_size), files.labels.split(self.batch_size), strict=True)
 
 
@@ -70,7 +71,7 @@ def stored() -> tuple[dict[str, Files], dict[str, Tensor]]:
     draws = torch.Generator().manual_seed(0)
     sets, logits = {}, {}
     for name, count in (("imagenet_a", 350), ("imagenet_r", 290), ("imagenet_o", 120), ("imagenet_val", 700)):
-        classes = metrics.class_indices(name) if name in metrics.SETS else torch.arange(1000)
+        classes = imagenet_classes.class_indices(name) if name in imagenet_classes.SETS else torch.arange(1000)
         labels = classes[torch.randint(len(classes), (count,), generator=draws)]
         values = (2 * torch.randn(count, 1000, generator=draws)).round()
         values[torch.arange(count), labels] += 5
@@ -84,12 +85,14 @@ def test_the_suite_is_a_transcription_of_the_definitions(stored: Any) -> None:
     results = SUITE.measure(sets, Stored(logits, 64))
     labels = {name: files.labels.numpy() for name, files in sets.items()}
     values = {name: value.numpy() for name, value in logits.items()}
-    classes = {name: metrics.class_indices(name).tolist() for name in metrics.SETS} | {"imagenet_val": [*range(1000)]}
+    classes = {name: imagenet_classes.class_indices(name).tolist() for name in imagenet_classes.SETS} | {
+        "imagenet_val": [*range(1000)]
+    }
     difference = results["imagenet_r"].pop("difference")
     clean = results["imagenet_r"].pop("val_top1")
     for name in ("imagenet_a", "imagenet_r", "imagenet_val"):
         assert results[name] == pytest.approx(reference(values[name], labels[name], classes[name]), abs=1e-12)
-        assert len(set(metrics.confidences(logits[name]).tolist())) < len(sets[name])  # there are ties
+        assert len(set(confidences(logits[name]).tolist())) < len(sets[name])  # there are ties
     inside = np.isin(labels["imagenet_val"], classes["imagenet_r"])
     expected = reference(values["imagenet_val"][inside], labels["imagenet_val"][inside], classes["imagenet_r"])["top1"]
     assert clean == pytest.approx(expected, abs=1e-12)

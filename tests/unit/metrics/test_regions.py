@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from reldrop.metrics import region_metrics, spread
+from reldrop.metrics.regions import region_metrics, sparsity
 from tests.helpers.regions import values
 
 
@@ -25,7 +25,7 @@ def test_metrics_of_a_hand_worked_image() -> None:
 
 
 def test_spread_of_a_hand_worked_cloud() -> None:
-    figures = values(spread(torch.tensor([[2.0, -1.0, 0.0, 1.0]])))
+    figures = values(sparsity(torch.tensor([[2.0, -1.0, 0.0, 1.0]])))
     # ascending 0 1 1 2 with weights -3 -1 1 3, by 4 times their sum; entropy of 1/2 1/4 1/4 is 1.5 log 2
     assert figures["gini"] == [6 / 16]
     assert figures["effective_features"] == pytest.approx([2**1.5], rel=1e-15)
@@ -48,7 +48,7 @@ def test_metrics_equal_a_plain_transcription(size: tuple[int, ...], levels: int)
     draws = torch.Generator().manual_seed(0)
     relevance = torch.randint(-levels // 2, levels // 2 + 1, (50, *size), generator=draws).float()
     region = torch.rand(50, *size, generator=draws) < torch.rand(50, *([1] * len(size)), generator=draws)
-    figures = region_metrics(relevance, region) | spread(relevance)
+    figures = region_metrics(relevance, region) | sparsity(relevance)
     for index in range(50):
         expected = plain_metrics(relevance[index].flatten().tolist(), region[index].flatten().tolist())
         assert figures.keys() == expected.keys()
@@ -97,10 +97,10 @@ def test_closed_forms() -> None:
     count = 64
     even, single = torch.full((1, 8, 8), 0.25), torch.zeros(1, 8, 8)
     single[0, 2, 3] = -5
-    assert values(spread(even))["gini"] == pytest.approx([0], abs=1e-15)
-    assert values(spread(even))["effective_features"] == pytest.approx([count])
-    assert values(spread(even))["effective_share"] == pytest.approx([1])
-    assert values(spread(single)) == {
+    assert values(sparsity(even))["gini"] == pytest.approx([0], abs=1e-15)
+    assert values(sparsity(even))["effective_features"] == pytest.approx([count])
+    assert values(sparsity(even))["effective_share"] == pytest.approx([1])
+    assert values(sparsity(single)) == {
         "gini": [1 - 1 / count],
         "effective_features": [1.0],
         "effective_share": [1 / count],
@@ -126,7 +126,7 @@ def test_what_is_undefined_is_not_a_number() -> None:
         positive = name in ("mass_accuracy", "relevance_per_area")
         assert figure.isnan().tolist() == [True, positive, positive, True, True], name
     assert figures["pointing_game"][1:3].tolist() == [1.0, 0.5]
-    for figure in spread(relevance).values():
+    for figure in sparsity(relevance).values():
         assert figure.isnan().tolist() == [False, False, True, True, True]
 
 
@@ -134,8 +134,8 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     draws = torch.Generator().manual_seed(1)
     relevance = torch.randn(9, 6, 5, generator=draws).round(decimals=1)
     region = torch.rand(9, 6, 5, generator=draws) < 0.3
-    whole = region_metrics(relevance, region) | spread(relevance)
+    whole = region_metrics(relevance, region) | sparsity(relevance)
     for index in range(9):
-        alone = region_metrics(relevance[[index]], region[[index]]) | spread(relevance[[index]])
+        alone = region_metrics(relevance[[index]], region[[index]]) | sparsity(relevance[[index]])
         for name, figure in alone.items():
             assert figure.item() == pytest.approx(whole[name][index].item(), rel=1e-14)

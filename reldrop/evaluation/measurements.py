@@ -1,0 +1,225 @@
+"""What the robustness suite measures: each a class with `per_sample` and `summary`.
+
+A measurement of your own is such a class, and a line in the list `measurements` of the suite.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from reldrop.evaluation.occluders import block_size, central_block, random_block, relevant_block
+from reldrop.metrics.accuracy import class_mean, confidences, ranks, top_k
+from reldrop.metrics.calibration import aurra, rms_calibration_error
+from reldrop.metrics.occlusion import (
+    feature_ranks,
+    hits,
+    least_first,
+    most_first,
+    nearness_ranks,
+    occlusion_auc,
+    random_ranks,
+    step_counts,
+)
+from reldrop.metrics.regions import region_metrics, sparsity
+from reldrop.utils.seeding import derive_seed, uniform_of_items
+
+ORDERS = ("most", "least", "random")
+Hits = tuple[Tensor, Tensor]  # whether the true class is predicted, bool (B, M), and its probability, float64 (B, M)
+Samples = dict[str, Tensor]  # key -> (N, ...), a row for each sample
+
+
+@dataclass(frozen=True)
+class EvalView:
+    """A batch of B test samples.
+
+    Attributes:
+        inputs: (B, C, H, W) or (B, N, C), normalized.
+        targets: true classes, int64 (B,).
+        items: numbers of the samples, int64 (B,); what is random depends on them alone.
+        relevance: float64 (B, H, W) or (B, N).
+        logits: of the inputs, (B, classes).
+        region: the region of interest, bool (B, H, W); None without annotations.
+        show: what the network makes of the inputs under each of M masks, bool (B, H, W) or (B, N): see `predict_masked`.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    items: Tensor
+    relevance: Tensor
+    logits: Tensor
+    region: Tensor | None
+    show: Callable[[Iterable[Tensor]], Hits]
+
+
+class Measurement(Protocol):
+    """Measures each sample, and makes figures of all samples.
+
+    Attributes:
+        group: its name in evaluation.json and evaluation.npz.
+    """
+
+    group: str
+
+    def per_sample(self, view: EvalView) -> Samples:
+        """Return what is measured, key -> (B, ...)."""
+        ...
+
+    def summary(self, samples: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return figures, perhaps nested, of what `per_sample` returned, key -> float64 (N, ...) of all batches."""
+        ...
+
+
+class Clean:
+    """Accuracy and calibration on clean inputs. `train_rank`, the ranks of training samples, is added by the suite."""
+
+    group = "clean"
+
+    def per_sample(self, view: EvalView) -> Samples:
+        rank = ranks(view.logits, view.targets)
+        return {"label": view.targets, "rank": rank, "confidence": confidences(view.logits)}
+
+    def summary(self, samples: Mapping[str, Tensor]) -> dict[str, float]:
+        rank, confidence = samples["rank"], samples["confidence"]
+        test, train = top_k(rank, 1), top_k(samples["train_rank"], 1)
+        return {
+            "top1": test,
+            "top5": top_k(rank, 5),
+            "class_mean": class_mean(rank == 0, samples["label"].long()),
+            "train_top1": train,
+            "generalization_gap": train - test,
+            "rms_calibration_error": rms_calibration_error(confidence, rank == 0),
+            "aurra": aurra(confidence, rank == 0),
+        }
+
+
+@dataclass(frozen=True)
+class OcclusionCurves:
+    """Pixels or points are hidden step by step: the most relevant first (MoRF), the least first (LeRF), at random.
+
+    Samples et al. 2017, "Evaluating the Visualization of What a Deep Neural Network Has Learned". Per sample: ORDER/correct
+    and ORDER/probability, (N, steps + 1), averaged over draws where random. Figures: areas under the means over samples.
+
+    Attributes:
+        steps: equal steps, until all are hidden.
+        random_draws: random orders.
+        seed: of these.
+    """
+
+    steps: int = 32
+    random_draws: int = 3
+    seed: int = 0
+    group = "curves"
+
+    def per_sample(self, view: EvalView) -> Samples:
+        shape, order = view.relevance.shape, feature_ranks(view.relevance)
+        counts = step_counts(order.shape[1], self.steps)
+        draws = (random_ranks(view.items, order.shape[1], draw, self.seed) for draw in range(self.random_draws))
+        curves = {
+            "most": [view.show(most_first(order, counts, shape))],
+            "least": [view.show(least_first(order, counts, shape))],
+            "random": [view.show(most_first(draw, counts, shape)) for draw in draws],
+        }
+        start = [values[:, None].double() for values in hits(view.logits, view.targets)]  # where nothing is hidden yet
+        return _mean_over_draws(curves, start)
+
+    def summary(self, samples: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+        result = {}
+        for key, figure in (("correct", "accuracy"), ("probability", "probability")):
+            areas = {order: occlusion_auc(samples[f"{order}/{key}"]).nanmean().item() for order in ORDERS}
+            result[figure] = {**areas, "least_minus_most": areas["least"] - areas["most"]}
+        return result
+
+
+@dataclass(frozen=True)
+class OcclusionBlocks:
+    """One block of an image, or ball of a cloud, is hidden: at the most relevant place, at random, in the center.
+
+    Per sample: PLACE/correct and PLACE/probability, (N, areas), averaged over draws where random.
+
+    Attributes:
+        areas: shares of the area, or of the points, that a block hides.
+        draws: random places.
+        seed: of these.
+    """
+
+    areas: Sequence[float]
+    draws: int = 3
+    seed: int = 0
+    group = "blocks"
+
+    def per_sample(self, view: EvalView) -> Samples:
+        places = self._image_blocks if view.inputs.ndim == 4 else self._balls
+        masks = places(view).items()
+        return _mean_over_draws({place: [view.show(each) for each in draws] for place, draws in masks})
+
+    def _image_blocks(self, view: EvalView) -> dict[str, list[Iterator[Tensor]]]:
+        shape = view.relevance.shape
+        sizes = [block_size(area, (shape[1], shape[2])) for area in self.areas]
+        at_random = partial(random_block, view.items, shape=shape, seed=self.seed)
+        return {
+            "relevant": [(relevant_block(view.relevance, size) for size in sizes)],
+            "random": [map(partial(at_random, draw=draw), sizes) for draw in range(self.draws)],
+            "center": [(central_block(size, shape, view.inputs.device) for size in sizes)],
+        }
+
+    def _balls(self, view: EvalView) -> dict[str, list[Iterator[Tensor]]]:
+        xyz, shape = view.inputs[..., :3], view.relevance.shape
+        counts = [max(1, round(area * shape[1])) for area in self.areas]
+        rows = torch.arange(len(xyz), device=xyz.device)
+
+        def around(center: Tensor) -> Iterator[Tensor]:
+            return most_first(nearness_ranks(xyz, center), counts, shape)
+
+        uniform = uniform_of_items(view.items, self.draws, derive_seed(self.seed, "random ball"))
+        return {
+            "relevant": [around(xyz[rows, view.relevance.argmax(1)])],
+            "random": [around(xyz[rows, (place * shape[1]).long()]) for place in uniform.T],
+            "center": [around(xyz.mean(1))],
+        }
+
+    def summary(self, samples: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+        result = {}
+        for key, correct in samples.items():
+            place, _, kind = key.partition("/")
+            if kind == "correct":
+                shares = zip(map(str, self.areas), correct.mean(0).tolist(), strict=True)
+                result[place] = {**dict(shares), "mean": correct.mean().item()}
+        return result
+
+
+class RelevanceSparsity:
+    """Over how many features relevance spreads, see `reldrop.metrics.regions.sparsity`."""
+
+    group = "spread"
+
+    def per_sample(self, view: EvalView) -> Samples:
+        return sparsity(view.relevance)
+
+    def summary(self, samples: Mapping[str, Tensor]) -> dict[str, float]:
+        return {key: values.nanmean().item() for key, values in samples.items()}
+
+
+class RelevanceRegions(RelevanceSparsity):
+    """How much relevance lies in the region of interest, see `reldrop.metrics.regions.region_metrics`."""
+
+    group = "regions"
+
+    def per_sample(self, view: EvalView) -> Samples:
+        return {} if view.region is None else region_metrics(view.relevance, view.region)
+
+    def summary(self, samples: Mapping[str, Tensor]) -> dict[str, float]:
+        return {**super().summary(samples), "samples": int(samples["rank_accuracy"].isfinite().sum())}
+
+
+def _mean_over_draws(shown: Mapping[str, Sequence[Hits]], start: Sequence[Tensor] | None = None) -> Samples:
+    """Return NAME/correct and NAME/probability, the means over the draws of each name, behind the columns of `start`."""
+    result = {}
+    for name, draws in shown.items():
+        for place, key in enumerate(("correct", "probability")):
+            mean = torch.stack([draw[place].double() for draw in draws]).mean(0)
+            result[f"{name}/{key}"] = mean if start is None else torch.cat([start[place], mean], 1)
+    return result
