@@ -1,4 +1,4 @@
-"""Fixed choices of images that keep the classes in balance. They depend on the data only, never on a run's seed."""
+"""Fixed choices of items that keep the classes in balance. They depend on the data only, never on a run's seed."""
 
 import torch
 from torch import Tensor
@@ -59,30 +59,48 @@ def stratified_split(labels: Tensor, count: int, stream: str) -> tuple[Tensor, T
     return order[count:].sort().values, order[:count].sort().values
 
 
-def split_training(
-    labels: Tensor, validation: float, subset: int | None, item: str = "image"
-) -> tuple[Tensor, Tensor | None]:
-    """Choose the training and validation items out of the N training items that a data set has.
+def choose_splits(
+    train: Tensor,
+    test: Tensor,
+    *,
+    subset: int | None = None,
+    test_subset: int | None = None,
+    validation: float = 0.0,
+    item: str = "image",
+) -> dict[str, Tensor]:
+    """Choose what a data set is made of: validation items are held out first, the subset is taken of the others.
 
     Args:
-        labels: (N,) int64.
-        validation: share of the N items held out, in [0, 1); 0 for no validation split.
-        subset: number of training items kept of the others; None for all.
+        train: labels of the training items, (N,) int64.
+        test: labels of the test items, (M,) int64.
+        subset: number of training items; None for all.
+        test_subset: number of test items; None for all.
+        validation: share of the training items held out, in [0, 1); 0 for no validation split.
         item: the word for one of them in messages.
 
     Returns:
-        Indices of the training items and of the validation items (None without a validation split).
+        Ascending indices by "train", "test" and, if there is one, "validation". The latter is of the N training items.
 
     Raises:
-        ReldropError: `validation` or `subset` is out of range.
+        ReldropError: a setting is out of range.
     """
-    if validation == 0:
-        return stratified_subset(labels, subset, "subset", item), None
-    count = round(validation * len(labels))
-    if not 1 <= count < len(labels):
-        raise ReldropError(
-            f"validation={validation} of {len(labels)} training {item}s leaves no {item} on one side; "
-            "choose a share that leaves some on both"
-        )
-    kept, held_out = stratified_split(labels, count, "validation")
-    return kept[stratified_subset(labels[kept], subset, "subset", item)], held_out
+    chosen = {"test": stratified_subset(test, test_subset, "test_subset", item)}
+    kept = torch.arange(len(train))
+    if validation:
+        count = round(validation * len(train))
+        if not 1 <= count < len(train):
+            raise ReldropError(
+                f"validation={validation} of {len(train)} training {item}s leaves no {item} on one side; "
+                "choose a share that leaves some on both"
+            )
+        kept, chosen["validation"] = stratified_split(train, count, "validation")
+    chosen["train"] = kept[stratified_subset(train[kept], subset, "subset", item)]
+    return chosen
+
+
+def split_training(
+    labels: Tensor, validation: float, subset: int | None, item: str = "image"
+) -> tuple[Tensor, Tensor | None]:
+    """Return the training and the validation items of `choose_splits`."""
+    chosen = choose_splits(labels, labels, subset=subset, validation=validation, item=item)
+    return chosen["train"], chosen.get("validation")

@@ -1,0 +1,90 @@
+"""From a reader to a data set.
+
+A reader says what a data set has and where it is stored: a short function that returns a `Listing`. A decorator
+(`image_dataset`, `point_dataset`) makes of it the function that a configuration names. That one also takes the settings
+that all data sets of the kind share, and applies them: what is chosen, decoded and kept in memory is the same behind any
+reader.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Protocol, Self, TypeVar, get_type_hints
+
+from torch import Tensor
+
+from reldrop.data.base import Data
+from reldrop.utils.types import checked
+
+AnyData = TypeVar("AnyData", bound=Data)
+
+
+class Items(Protocol):
+    """N items of a data set, with `labels`, int64 (N,): files, or what is in memory already."""
+
+    labels: Tensor
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Tensor) -> Self: ...
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a reader finds. Nothing is decoded, and nothing chosen.
+
+    Attributes:
+        name: of the data set, unless its configuration gives another one.
+        classes: names of the classes, in the order of the labels.
+        train: training items.
+        test: test items.
+        source: where they are from, for reports: without paths of this machine.
+    """
+
+    name: str
+    classes: Sequence[str]
+    train: Items
+    test: Items
+    source: str
+
+
+def dataset(load: Callable[..., AnyData]) -> Callable[[Callable[..., Listing]], Callable[..., AnyData]]:
+    """Return a decorator of readers.
+
+    Args:
+        load: makes a data set of a `Listing`, its first argument. Its other parameters are the settings that all readers
+            share. A parameter that the reader has as well, with its default, is passed to both.
+    """
+
+    def decorate(reader: Callable[..., Listing]) -> Callable[..., AnyData]:
+        own = _parameters(reader)
+        common = dict(list(_parameters(load).items())[1:])
+        merged = own | {key: each for key, each in common.items() if key not in own}
+        signature = inspect.Signature(list(merged.values()), return_annotation=get_type_hints(load)["return"])
+
+        @wraps(reader)
+        def loader(**settings: Any) -> AnyData:
+            given = signature.bind(**settings)
+            given.apply_defaults()
+            values = given.arguments
+            return load(reader(**{key: values[key] for key in own}), **{key: values[key] for key in common})
+
+        del loader.__wrapped__
+        loader.__signature__ = signature
+        loader.__annotations__ = {key: each.annotation for key, each in merged.items()}
+        return checked(loader)
+
+    return decorate
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a function with their annotations resolved, all by keyword."""
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except NameError:  # imported for type checkers only
+        hints = {}
+    return {
+        name: each.replace(kind=each.KEYWORD_ONLY, annotation=hints.get(name, Any))
+        for name, each in inspect.signature(function).parameters.items()
+    }
