@@ -1,4 +1,4 @@
-"""What a batch goes through before the network learns from it: occluded = augmentation(inputs, targets, relevance=...)."""
+"""Training-time augmentations: `inputs, targets = augmentation(inputs, targets, relevance, generator, shard)`."""
 
 from functools import partial
 from typing import Any, Literal
@@ -7,14 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.attribution import Attribution, GradientLRP
+from reldrop.augmentation.base import Augmentation, NoAugmentation
 from reldrop.augmentation.fill import Fill
-from reldrop.augmentation.images import RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel
-from reldrop.augmentation.occlusion import NoAugmentation, Occlusion
+from reldrop.augmentation.images import ImageOcclusion, RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel
+from reldrop.augmentation.occlusion import Occlusion
 from reldrop.augmentation.points import RandomPointDropout, RelDropPoint
 from reldrop.utils.types import checked
 
 __all__ = [
+    "Augmentation",
     "Fill",
+    "ImageOcclusion",
     "NoAugmentation",
     "Occlusion",
     "RandomErasing",
@@ -32,10 +35,10 @@ class RelDrop:
     """RelDrop bound to a network, for a training loop of one's own: `inputs = reldrop(inputs, targets)`.
 
     Args:
-        model: the network in training, not wrapped or compiled; its weights are followed.
+        model: the network in training, not wrapped or compiled. Relevance is computed with its weights at each call.
         mode: "block", "patch" or "pixel" for images, "point" for point clouds.
-        attribution: where relevance comes from; GradientLRP by default.
-        options: of RelDropBlock, RelDropPatch, RelDropPixel or RelDropPoint.
+        attribution: what computes relevance; GradientLRP by default.
+        options: settings of RelDropBlock, RelDropPatch, RelDropPixel or RelDropPoint.
     """
 
     def __init__(

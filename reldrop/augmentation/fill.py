@@ -23,7 +23,7 @@ class Fill:
 
     Args:
         kind: "mean": the mean of the data set (0 after normalization); "zero": black; "noise": standard normal values;
-            "raw_mean": the channel mean in [0, 1] as it stands, put into the normalized image (a quirk of the release);
+            "raw_mean": the channel mean in [0, 1], not normalized, put into the normalized image (a quirk of the release);
             "first": the first point of the cloud; or a constant, or one for each channel, in the units of the inputs.
         normalization: (mean, std) per channel in [0, 1], which "zero" and "raw_mean" need.
 
@@ -34,7 +34,7 @@ class Fill:
     def __init__(self, kind: FillImage | Literal["first"] = "mean", normalization: Normalization | None = None) -> None:
         self.kind = kind
         if not isinstance(kind, str):
-            self.values = torch.tensor([float(value) for value in ([kind] if isinstance(kind, int | float) else kind)])
+            self.values = torch.tensor(kind, dtype=torch.float32).reshape(-1)
         elif kind in ("zero", "raw_mean"):
             if normalization is None:
                 raise ReldropError(f"fill={kind} needs the normalization (mean, std) of the data set")
@@ -46,27 +46,29 @@ class Fill:
     def __call__(
         self, inputs: Tensor, mask: Tensor, generator: torch.Generator | None = None, shard: Shard | None = None
     ) -> Tensor:
-        """Return the inputs with what is masked replaced in all channels.
+        """Return a copy of the inputs in which what is masked, bool (B, H, W) or (B, N), is replaced in all channels."""
+        return torch.where(mask.unsqueeze(channel_axis(inputs)), self.for_batch(inputs, generator, shard), inputs)
+
+    def for_batch(
+        self, inputs: Tensor, generator: torch.Generator | None = None, shard: Shard | None = None
+    ) -> Tensor:
+        """Return what replaces the inputs where they are occluded, in a shape that broadcasts to theirs.
 
         Args:
             inputs: (B, C, H, W) or (B, N, C).
-            mask: (B, H, W) or (B, N), bool.
+            generator: on the CPU, for noise; None for the global one.
             shard: which rows of a batch the inputs are: noise is drawn for the whole batch. None if they are all.
         """
-        axis = channel_axis(inputs)
-        if len(self.values) not in (1, inputs.shape[axis]):
-            raise ReldropError(
-                f"fill has {len(self.values)} values for inputs with {inputs.shape[axis]} channels; give one each"
-            )
+        channels = inputs.shape[channel_axis(inputs)]
+        if len(self.values) not in (1, channels):
+            raise ReldropError(f"fill has {len(self.values)} values for inputs with {channels} channels; give one each")
         if self.kind == "noise":
-            draws = device_generator(generator, inputs.device)
+            rng = device_generator(generator, inputs.device)
             shard = shard or Shard.whole(len(inputs))
-            value = _like(inputs, shard.count).normal_(generator=draws)[shard.rows]
-        elif self.kind == "first":
-            value = inputs[:, :1]
-        else:
-            value = per_channel(self.values.to(inputs.device, inputs.dtype, non_blocking=True), inputs)
-        return torch.where(mask.unsqueeze(axis), value, inputs)
+            return _like(inputs, shard.count).normal_(generator=rng)[shard.rows]
+        if self.kind == "first":
+            return inputs[:, :1]
+        return per_channel(self.values.to(inputs.device, inputs.dtype, non_blocking=True), inputs)
 
 
 def _like(inputs: Tensor, count: int) -> Tensor:

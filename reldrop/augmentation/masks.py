@@ -1,6 +1,6 @@
 """Which features to occlude: boolean masks for a whole batch at once.
 
-The few numbers per image (coins, sizes, positions) are drawn on the CPU and copied over without waiting; what depends on
+The few numbers per image (sizes, positions) are drawn on the CPU and copied over without waiting; what depends on
 relevance stays on its device. Nothing here loops over images or makes the host wait for the device.
 """
 
@@ -9,35 +9,38 @@ import math
 import torch
 from torch import Tensor
 
+from reldrop.utils.errors import ReldropError
+
 MAX_DRAWS = 100  # of a rectangle, until one fits into the image (Zhong et al. 2020)
 
 
 def draw_sizes(
     shape: tuple[int, ...],
     size: tuple[int, int],
-    area: tuple[float, float],
-    aspect: float,
+    scale: tuple[float, float],
+    ratio: float,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
     """Draw heights and widths of rectangles by the law of Random Erasing (Zhong et al. 2020, Algorithm 1).
 
-    The area is uniform in `area` (a share of the image), the aspect ratio h / w is exp(U(log aspect, -log aspect)); the
+    The area is uniform in `scale` (shares of the image), the aspect ratio h / w is exp(U(log ratio, -log ratio)); the
     first of 100 draws that is smaller than the image in both directions counts.
 
     Args:
         shape: of the result, e.g. (images, rectangles).
         size: (H, W) of the image in pixels.
-        aspect: smallest aspect ratio, in (0, 1].
+        scale: smallest and largest area, in (0, 1].
+        ratio: smallest aspect ratio, in (0, 1].
 
     Returns:
         heights and widths, int64, at least 1; both 0 where none of the draws fitted.
     """
     height, width = size
-    share = torch.empty(*shape, MAX_DRAWS).uniform_(*area, generator=generator)
-    ratio = torch.empty(*shape, MAX_DRAWS).uniform_(math.log(aspect), -math.log(aspect), generator=generator).exp()
+    share = torch.empty(*shape, MAX_DRAWS).uniform_(*scale, generator=generator)
+    aspect = torch.empty(*shape, MAX_DRAWS).uniform_(math.log(ratio), -math.log(ratio), generator=generator).exp()
     pixels = share * height * width
-    heights = (pixels * ratio).sqrt().round().long().clamp(min=1)
-    widths = (pixels / ratio).sqrt().round().long().clamp(min=1)
+    heights = (pixels * aspect).sqrt().round().long().clamp(min=1)
+    widths = (pixels / aspect).sqrt().round().long().clamp(min=1)
     fits = (heights < height) & (widths < width)
     first = fits.int().argmax(-1, keepdim=True)
     found = fits.any(-1)
@@ -53,10 +56,22 @@ def rectangles(top: Tensor, left: Tensor, heights: Tensor, widths: Tensor, size:
     return (in_rows[..., :, None] & in_columns[..., None, :]).any(1)
 
 
-def most_relevant(relevance: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return rows and columns (n, k) of the k most relevant pixels of maps (n, H, W), the most relevant first."""
-    order = relevance.flatten(1).topk(k).indices
-    return order // relevance.shape[-1], order % relevance.shape[-1]
+def centered(relevance: Tensor, k: int, chosen: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
+    """Return the masks (n, H, W) of rectangles around some of the k most relevant pixels of maps (n, H, W).
+
+    Args:
+        chosen: which of them, 0 for the most relevant, (n, r).
+        heights, widths: of the rectangles in pixels, (n, r).
+
+    Raises:
+        ReldropError: the maps have fewer than k pixels.
+    """
+    if k > relevance[0].numel():
+        raise ReldropError(f"k={k} must be at most the {relevance[0].numel()} pixels of an image")
+    centers = relevance.flatten(1).topk(k).indices.gather(1, chosen)
+    top = centers // relevance.shape[-1] - heights // 2
+    left = centers % relevance.shape[-1] - widths // 2
+    return rectangles(top, left, heights, widths, tuple(relevance.shape[1:]))
 
 
 def threshold(relevance: Tensor, alpha: float, beta: float, noise: Tensor) -> Tensor:

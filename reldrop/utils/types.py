@@ -105,20 +105,28 @@ def check_settings(settings: Mapping[str, Any], target: Callable[..., Any], grou
             raise ReldropError(f"{prefix}{key}={shown(value)} must be {wanted}{hint}")
 
 
-def checked(target: Target) -> Target:
-    """Decorate a class or a function: wrong values of its annotated parameters raise `ReldropError`, a ValueError.
+def check_values(values: Mapping[str, Any], target: Callable[..., Any]) -> None:
+    """Refuse wrong values of parameters of `target`; for the `__post_init__` of dataclasses, whose subclasses inherit it.
 
     Only numbers, text, None, and lists and mappings are checked.
+
+    Raises:
+        ReldropError: naming key, value and what would be right.
     """
+    for key, value in values.items():
+        validator = schema(target).get(key)
+        if validator is not None and (wanted := _wanted(validator, value)):
+            raise ReldropError(f"{key}={shown(value)} must be {wanted}")
+
+
+def checked(target: Target) -> Target:
+    """Decorate a class or a function: wrong values of its parameters raise `ReldropError`, see `check_values`."""
     function = target.__init__ if inspect.isclass(target) else target
     signature = inspect.signature(function)
 
     @wraps(function)
     def wrapper(*args: Any, **options: Any) -> Any:
-        for key, value in signature.bind(*args, **options).arguments.items():
-            validator = schema(target).get(key)
-            if validator is not None and (wanted := _wanted(validator, value)):
-                raise ReldropError(f"{key}={shown(value)} must be {wanted}")
+        check_values(signature.bind(*args, **options).arguments, target)
         return function(*args, **options)
 
     if inspect.isclass(target):
