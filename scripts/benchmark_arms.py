@@ -103,17 +103,19 @@ def image_arms(options: argparse.Namespace, device: torch.device) -> Arms:
         "plain step": partial(step, NoAugmentation(), None),
         "evaluation forward": partial(evaluation_forward, model, inputs),
         "forward and input gradient": partial(input_gradient, model, inputs, targets),
-        "random erasing, p = 1": partial(step, RandomErasing(1.0), None),
-        "RelDrop-block, p = 1": partial(step, RelDropBlock(1.0), gradient),
-        "RelDrop-block, p = 0.5": partial(step, RelDropBlock(0.5), gradient),
-        "RelDrop-patch, p = 1": partial(step, RelDropPatch(1.0), gradient),
-        "RelDrop-pixel, p = 1": partial(step, RelDropPixel(1.0), gradient),
-        "RelDrop-block, p = 1, recycled": partial(recycling_step, *recycled(model, inputs), step, RelDropBlock(1.0)),
+        "random erasing, p = 1": partial(step, RandomErasing(probability=1.0), None),
+        "RelDrop-block, p = 1": partial(step, RelDropBlock(probability=1.0), gradient),
+        "RelDrop-block, p = 0.5": partial(step, RelDropBlock(probability=0.5), gradient),
+        "RelDrop-patch, p = 1": partial(step, RelDropPatch(probability=1.0), gradient),
+        "RelDrop-pixel, p = 1": partial(step, RelDropPixel(probability=1.0), gradient),
+        "RelDrop-block, p = 1, recycled": partial(
+            recycling_step, *recycled(model, inputs), step, RelDropBlock(probability=1.0)
+        ),
         "attribution alone": partial(GradientLRP(), model, inputs, targets),
     }
     if options.zennit:
         arms["RelDrop-block, p = 1, zennit"] = partial(
-            step, RelDropBlock(1.0), relevance_of(ZennitLRP(), model, inputs, targets)
+            step, RelDropBlock(probability=1.0), relevance_of(ZennitLRP(), model, inputs, targets)
         )
     return arms
 

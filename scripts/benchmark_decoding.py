@@ -48,7 +48,7 @@ def decoding_arms(
         LOADER: partial(go_through, epoch),
         "training, none": partial(go_through, epoch, partial(step, NoAugmentation(), None)),
         "training, RelDrop-block, p = 0.5": partial(
-            go_through, epoch, partial(step, RelDropBlock(0.5), partial(GradientLRP(), model))
+            go_through, epoch, partial(step, RelDropBlock(probability=0.5), partial(GradientLRP(), model))
         ),
     }
     return arms, dict.fromkeys(arms, len(paths))

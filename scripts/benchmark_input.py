@@ -68,7 +68,7 @@ def input_arms(
 
 
 def _ours(data: ImageData, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    erase, draws = RandomErasing(0.5), torch.Generator().manual_seed(0)
+    erase, draws = RandomErasing(probability=0.5), torch.Generator().manual_seed(0)
     for inputs, targets, *_ in data.train_batches(0, batch_size=batch_size, seed=0):
         yield erase(inputs, targets, None, draws), targets
 

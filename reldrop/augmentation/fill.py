@@ -49,9 +49,7 @@ class Fill:
         """Return a copy of the inputs in which what is masked, bool (B, H, W) or (B, N), is replaced in all channels."""
         return torch.where(mask.unsqueeze(channel_axis(inputs)), self.for_batch(inputs, generator, shard), inputs)
 
-    def for_batch(
-        self, inputs: Tensor, generator: torch.Generator | None = None, shard: Shard | None = None
-    ) -> Tensor:
+    def for_batch(self, inputs: Tensor, generator: torch.Generator | None = None, shard: Shard | None = None) -> Tensor:
         """Return what replaces the inputs where they are occluded, in a shape that broadcasts to theirs.
 
         Args:

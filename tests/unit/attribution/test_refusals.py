@@ -77,7 +77,7 @@ def test_refuses_what_it_cannot_treat_rightly(model: object, names: str) -> None
         lambda: GradientLRP(epsilon=-1.0),
         lambda: GradientLRP(epsilon=float("nan")),
         lambda: GradientLRP(conv_rule="gamma"),
-        lambda: GradientLRP(stem="zbox"),
+        lambda: GradientLRP(input_rule="zbox"),
         lambda: ZennitLRP("no_such_composite"),
         lambda: ZennitLRP(canonizer="keras"),
         lambda: ZennitLRP("epsilon_gamma_box", options={"hight": 1}),

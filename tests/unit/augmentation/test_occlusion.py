@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -23,9 +24,9 @@ from reldrop.utils.seeding import device_generator
 SIZE = (20, 28)
 
 
-def maps(inputs: Tensor, targets: Tensor) -> Tensor:
+def of(inputs: Tensor) -> Callable[[Tensor], Tensor]:
     """A relevance that depends on the image only."""
-    return inputs.sum(1)
+    return lambda rows: inputs[rows].sum(1)
 
 
 def data(count: int = 40, size: tuple[int, int] = SIZE) -> tuple[Tensor, Tensor]:
@@ -47,10 +48,10 @@ def first_fitting(share: Tensor, ratio: Tensor, size: tuple[int, int]) -> tuple[
 
 
 def sizes_by_loop(
-    count: int, rectangles: int, area: tuple[float, float], aspect: float, draws: torch.Generator
+    count: int, rectangles: int, scale: tuple[float, float], ratio: float, draws: torch.Generator
 ) -> list[list[tuple[int, int]]]:
-    share = torch.empty(count, rectangles, MAX_DRAWS).uniform_(*area, generator=draws)
-    log = torch.empty(count, rectangles, MAX_DRAWS).uniform_(math.log(aspect), -math.log(aspect), generator=draws)
+    share = torch.empty(count, rectangles, MAX_DRAWS).uniform_(*scale, generator=draws)
+    log = torch.empty(count, rectangles, MAX_DRAWS).uniform_(math.log(ratio), -math.log(ratio), generator=draws)
     return [[first_fitting(share[i, j], log[i, j].exp(), SIZE) for j in range(rectangles)] for i in range(count)]
 
 
@@ -68,8 +69,8 @@ def centered(mask: Tensor, position: int, height: int, width: int) -> None:
 
 @pytest.mark.parametrize("k", [1, 10])
 def test_block_equals_a_loop(k: int) -> None:
-    inputs, targets = data()
-    found = RelDropBlock(probability=1.0, k=k).mask(inputs, maps, seeded())
+    inputs, _ = data()
+    found = RelDropBlock(probability=1.0, k=k).mask(inputs, of(inputs), seeded())
     draws = seeded()
     torch.rand(len(inputs), generator=draws)  # the coins
     sizes = sizes_by_loop(len(inputs), 1, (0.02, 0.4), 0.3, draws)
@@ -82,8 +83,8 @@ def test_block_equals_a_loop(k: int) -> None:
 
 
 def test_patch_equals_a_loop_and_places_all_rectangles() -> None:
-    inputs, targets = data()
-    found = RelDropPatch(probability=1.0, k=4).mask(inputs, maps, seeded())
+    inputs, _ = data()
+    found = RelDropPatch(probability=1.0, k=4).mask(inputs, of(inputs), seeded())
     draws = seeded()
     torch.rand(len(inputs), generator=draws)
     sizes = sizes_by_loop(len(inputs), 4, (0.02 / 4, 0.4 / 4), 0.3, draws)
@@ -96,7 +97,7 @@ def test_patch_equals_a_loop_and_places_all_rectangles() -> None:
 
 
 def test_random_erasing_equals_a_loop_and_stays_inside() -> None:
-    inputs, targets = data()
+    inputs, _ = data()
     found = RandomErasing(probability=1.0).mask(inputs, None, seeded())
     draws = seeded()
     torch.rand(len(inputs), generator=draws)
@@ -113,8 +114,8 @@ def test_random_erasing_equals_a_loop_and_stays_inside() -> None:
 
 
 def test_pixel_equals_a_loop() -> None:
-    inputs, targets = data()
-    found = RelDropPixel(probability=1.0, alpha=0.3, beta=0.5).mask(inputs, maps, seeded())
+    inputs, _ = data()
+    found = RelDropPixel(probability=1.0, alpha=0.3, beta=0.5).mask(inputs, of(inputs), seeded())
     draws = seeded()
     torch.rand(len(inputs), generator=draws)
     noise = torch.rand(len(inputs), *SIZE, generator=device_generator(draws, inputs.device))
@@ -125,10 +126,10 @@ def test_pixel_equals_a_loop() -> None:
 
 
 def test_pixel_takes_a_constant_map_as_irrelevant() -> None:
-    inputs, targets = torch.zeros(3, 3, 8, 8), torch.zeros(3, dtype=torch.long)
-    mask = RelDropPixel(probability=1.0, alpha=0.4, beta=0.5).mask(inputs, maps, seeded())
+    inputs = torch.zeros(3, 3, 8, 8)
+    mask = RelDropPixel(probability=1.0, alpha=0.4, beta=0.5).mask(inputs, of(inputs), seeded())
     assert not mask.any()
-    assert RelDropPixel(1.0, alpha=0.0, beta=1.0).mask(inputs, maps, seeded()).all()
+    assert RelDropPixel(probability=1.0, alpha=0.0, beta=1.0).mask(inputs, of(inputs), seeded()).all()
 
 
 # ---- the law ----------------------------------------------------------------------------------------------------------
@@ -154,14 +155,14 @@ def test_nothing_is_occluded_where_no_draw_fits() -> None:
     heights, widths = draw_sizes((5,), (3, 3), (1.0, 1.0), 1.0, seeded())
     assert (heights == 0).all()
     assert (widths == 0).all()
-    inputs, targets = data(4, (3, 3))
-    assert not RelDropBlock(1.0, area=(1.0, 1.0), aspect=1.0).mask(inputs, maps, seeded()).any()
+    inputs, _ = data(4, (3, 3))
+    assert not RelDropBlock(probability=1.0, scale=(1.0, 1.0), ratio=1.0).mask(inputs, of(inputs), seeded()).any()
 
 
 def test_block_covers_the_most_relevant_pixel() -> None:
-    inputs, targets = data()
-    mask = RelDropBlock(probability=1.0, k=1).mask(inputs, maps, seeded())
-    top = maps(inputs, targets).flatten(1).argmax(1)
+    inputs, _ = data()
+    mask = RelDropBlock(probability=1.0, k=1).mask(inputs, of(inputs), seeded())
+    top = inputs.sum(1).flatten(1).argmax(1)
     assert mask.flatten(1).gather(1, top[:, None]).all()
 
 
@@ -170,17 +171,15 @@ def test_block_covers_the_most_relevant_pixel() -> None:
 
 @pytest.mark.parametrize("augmentation", [RelDropBlock, RelDropPatch, RelDropPixel])
 def test_relevance_is_computed_only_for_what_is_occluded(augmentation: type) -> None:
-    inputs, targets = data(200)
-    targets = torch.arange(200)
+    inputs, _ = data(200)
     asked: list[Tensor] = []
 
-    def relevance(images: Tensor, classes: Tensor) -> Tensor:
-        assert torch.equal(images, inputs[classes])
-        asked.append(classes)
-        return maps(images, classes)
+    def relevance(rows: Tensor) -> Tensor:
+        asked.append(rows)
+        return inputs[rows].sum(1)
 
     mask = augmentation(probability=0.3, **({"beta": 0.9} if augmentation is RelDropPixel else {})).mask(
-        inputs, targets, relevance, seeded()
+        inputs, relevance, seeded()
     )
     assert len(asked) == 1
     assert torch.equal(mask.flatten(1).any(1).nonzero()[:, 0], asked[0])
@@ -188,9 +187,15 @@ def test_relevance_is_computed_only_for_what_is_occluded(augmentation: type) -> 
 
 
 def test_one_coin_for_the_batch() -> None:
-    inputs, targets = data(8)
+    inputs, _ = data(8)
     shares = {
-        int(RelDropBlock(probability=0.5, decide_per="batch").mask(inputs, maps, seeded(s)).flatten(1).any(1).sum())
+        int(
+            RelDropBlock(probability=0.5, decide_per="batch")
+            .mask(inputs, of(inputs), seeded(s))
+            .flatten(1)
+            .any(1)
+            .sum()
+        )
         for s in range(20)
     }
     assert shares == {0, 8}
@@ -199,22 +204,27 @@ def test_one_coin_for_the_batch() -> None:
 def test_probability_zero_asks_for_nothing() -> None:
     inputs, targets = data(8)
 
-    def fail(images: Tensor, classes: Tensor) -> Tensor:
+    def fail(rows: Tensor) -> Tensor:
         raise AssertionError
 
-    assert torch.equal(RelDropBlock(probability=0.0)(inputs, targets, fail, seeded()), inputs)
-    assert NoAugmentation()(inputs, targets) is inputs
+    occluded, classes = RelDropBlock(probability=0.0)(inputs, targets, fail, seeded())
+    assert torch.equal(occluded, inputs)
+    assert classes is targets
+    unchanged = NoAugmentation()(inputs, targets)
+    assert unchanged[0] is inputs
+    assert unchanged[1] is targets
 
 
 def test_same_generator_same_result_and_inputs_stay() -> None:
     inputs, targets = data()
     before = inputs.clone()
     for augmentation in (RandomErasing(), RelDropBlock(), RelDropPatch(), RelDropPixel(), RelDropBlock(fill="noise")):
-        first = augmentation(inputs, targets, maps, seeded())
+        first, classes = augmentation(inputs, targets, of(inputs), seeded())
+        assert classes is targets
         state = torch.get_rng_state()
-        assert torch.equal(first, augmentation(inputs, targets, maps, seeded()))
+        assert torch.equal(first, augmentation(inputs, targets, of(inputs), seeded())[0])
         assert torch.equal(state, torch.get_rng_state())
-        assert not torch.equal(first, augmentation(inputs, targets, maps, seeded(6)))
+        assert not torch.equal(first, augmentation(inputs, targets, of(inputs), seeded(6))[0])
         assert torch.equal(before, inputs)
 
 
@@ -254,8 +264,8 @@ def test_noise_fill_is_standard_normal() -> None:
     [
         (lambda: RelDropBlock(probability=1.5), "probability"),
         (lambda: RelDropBlock(k=0), "k=0 must be at least 1"),
-        (lambda: RelDropBlock(area=(0.4, 0.02)), "area"),
-        (lambda: RandomErasing(aspect=0.0), "aspect"),
+        (lambda: RelDropBlock(scale=(0.4, 0.02)), "scale"),
+        (lambda: RandomErasing(ratio=0.0), "ratio=0.0 must be above 0"),
         (lambda: RandomErasing(decide_per="dice"), "decide_per"),
         (lambda: RelDropPatch(k=3, rectangles=4), "rectangles"),
         (lambda: RelDropPixel(alpha=-0.1), "alpha"),
@@ -263,9 +273,12 @@ def test_noise_fill_is_standard_normal() -> None:
         (lambda: RelDropPixel(fill="grey"), "fill"),
         (lambda: RelDropPixel(fill="zero"), "normalization"),
         (lambda: RelDrop(nn.Identity(), mode="blocks"), "mode"),
-        (lambda: RelDropBlock(1.0)(*data(2)), "relevance"),
-        (lambda: RelDropBlock(1.0, k=1000)(*data(2), maps), "only 560 pixels"),
-        (lambda: RandomErasing(1.0, fill=[1, 2])(*data(2)), "3 channels"),
+        (lambda: RelDropBlock(probability=1.0)(*data(2)), "relevance"),
+        (
+            lambda: RelDropBlock(probability=1.0, k=1000)(*data(2), of(data(2)[0])),
+            "k=1000 must be at most the 560 pixels",
+        ),
+        (lambda: RandomErasing(probability=1.0, fill=[1, 2])(*data(2)), "3 channels"),
     ],
 )
 def test_mistakes_are_named(build: object, names: str) -> None:

@@ -79,19 +79,20 @@ def test_shares_of_occlusions(occlusion: Any) -> None:
     inputs = torch.randn(*((11, 50, 6) if occlusion.kind == "points" else (11, 3, 16, 16)), generator=draws)
     asked: list[int] = []
 
-    def relevance(samples: Tensor, classes: Tensor) -> Tensor:
-        asked.append(len(samples))
-        return samples.sum(1) if samples.ndim == 4 else samples.sum(2)
+    def occluded(sharder: BatchSharder | None) -> Tensor:
+        shard = sharder and sharder.shard(len(inputs))
+        own = inputs[shard.rows] if shard else inputs
 
-    def occluded(sharder: BatchSharder) -> Tensor:
-        shard = sharder.shard(len(inputs))
-        rows = inputs[shard.rows]
-        return occlusion(rows, torch.zeros(len(rows)), relevance, torch.Generator().manual_seed(1), shard)
+        def relevance(rows: Tensor) -> Tensor:
+            asked.append(len(rows))
+            return own[rows].sum(1 if own.ndim == 4 else 2)
+
+        return occlusion(own, torch.zeros(len(own)), relevance, torch.Generator().manual_seed(1), shard)[0]
 
     whole = occluded(ALL)
     assert torch.equal(torch.cat([occluded(BatchSharder(rank, 3)) for rank in range(3)]), whole)
     assert sum(asked[1:]) == sum(asked[:1])
-    assert torch.equal(occlusion(inputs, torch.zeros(11), relevance, torch.Generator().manual_seed(1)), whole)
+    assert torch.equal(occluded(None), whole)
 
 
 def test_shares_of_noise_and_perturbations() -> None:

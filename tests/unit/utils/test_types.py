@@ -103,8 +103,8 @@ WRONG = [  # choices, setting, what it must be
     ((), "augmentation.probability=2", "at most 1"),
     ((), "augmentation.probability=nan", FINITE),
     ((), "augmentation.decide_per=pixel", "'image' or 'batch'"),
-    ((), "augmentation.area=[0.1,x]", f"{NUMBER} at index 1"),
-    ((), "augmentation.aspect=0", "above 0"),
+    ((), "augmentation.scale=[0.1,x]", f"{NUMBER} at index 1"),
+    ((), "augmentation.ratio=0", "above 0"),
     ((), "augmentation.fill=first", "'mean', 'zero', 'noise' or 'raw_mean' or a number or a list"),
     (POINTS, "augmentation.alpha=2", "at most 1"),
     (POINTS, "augmentation.fill=zero", "'mean', 'noise' or 'first' or a number or a list"),
@@ -199,7 +199,7 @@ def test_every_choice_passes() -> None:
 
 def test_values_that_yaml_reads_as_numbers_and_whole_numbers_for_others_pass() -> None:
     check_keys(composed("launcher=slurm", "launcher.account=123", "tracking.group=7", "name=2024", "optimizer.lr=1"))
-    check_keys(composed("augmentation.fill=1", "augmentation.area=[1,1]", "dataset.mean=[0]", "tracking.tags=[1,a]"))
+    check_keys(composed("augmentation.fill=1", "augmentation.scale=[1,1]", "dataset.mean=[0]", "tracking.tags=[1,a]"))
 
 
 @pytest.mark.parametrize("mode", [[], ["-m"]])
@@ -223,10 +223,10 @@ def test_a_finished_run_survives_a_wrong_force(
 TRAINER = dict.fromkeys(schema(TrainerConfig)) | {"epochs": 1.5}
 LIBRARY: list[tuple[Callable[[], Any], str]] = [
     (lambda: augmentation.RelDropBlock(k=1.5), "k=1.5 must be a whole number"),
-    (lambda: augmentation.RelDropBlock(0.5, 0), "k=0 must be at least 1"),
+    (lambda: augmentation.RelDropBlock(k=0), "k=0 must be at least 1"),
     (lambda: augmentation.RelDropPatch(cell=2.5), "cell=2.5 must be a whole number"),
     (lambda: augmentation.RelDropPixel(alpha=float("nan")), "alpha=nan must be a finite number"),
-    (lambda: augmentation.RandomErasing(area=(0.4, 0.1)), "area=[0.4, 0.1] must be two shares"),
+    (lambda: augmentation.RandomErasing(scale=(0.4, 0.1)), "scale=[0.4, 0.1] must be two shares"),
     (lambda: augmentation.RandomPointDropout(fill="zero"), "fill='zero' must be 'mean', 'noise' or 'first'"),
     (lambda: augmentation.RelDrop(nn.Identity(), "blocks"), "mode='blocks' must be 'block'"),
     (lambda: augmentation.Fill("gray"), "kind='gray' must be"),
