@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmark_arms import go_through, network, train_step
+from benchmark_arms import go_through, network, relevance_of, train_step
 from omegaconf import OmegaConf
 
 from reldrop.attribution import GradientLRP
@@ -42,13 +42,14 @@ def decoding_arms(
     model = network(options.backbone, len(data.classes), options.size).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     step = partial(train_step, model, optimizer)
+    occlude, attribution = RelDropBlock(probability=0.5), GradientLRP()
     epoch = partial(data.train_batches, 0, batch_size=options.batch_size, seed=0)
     arms = {
         ALONE: partial(_decode_alone, pool, crop, options.size, work),
         LOADER: partial(go_through, epoch),
         "training, none": partial(go_through, epoch, partial(step, NoAugmentation(), None)),
         "training, RelDrop-block, p = 0.5": partial(
-            go_through, epoch, partial(step, RelDropBlock(probability=0.5), partial(GradientLRP(), model))
+            go_through, epoch, lambda *batch: step(occlude, relevance_of(attribution, model, *batch), *batch)
         ),
     }
     return arms, dict.fromkeys(arms, len(paths))

@@ -70,7 +70,7 @@ def input_arms(
 def _ours(data: ImageData, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     erase, draws = RandomErasing(probability=0.5), torch.Generator().manual_seed(0)
     for inputs, targets, *_ in data.train_batches(0, batch_size=batch_size, seed=0):
-        yield erase(inputs, targets, None, draws), targets
+        yield erase(inputs, targets, None, draws)
 
 
 def _usual(loader: DataLoader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
