@@ -5,19 +5,21 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from reldrop.config import CONFIG_PATH, build, check_inputs, check_keys, check_scale, suggest
 from reldrop.data import Data
 from reldrop.distributed.launch import disconnect, is_distributed, launched, should_report, start_fabric
-from reldrop.runs.run import NullRun, Run, outcome
+from reldrop.runs.reader import summary_of
+from reldrop.runs.run import NullRun, Run
 from reldrop.runs.tracking import Tracker, start_tracking
 from reldrop.sweeps.hydra_launcher import register
 from reldrop.sweeps.sweep import report
@@ -32,8 +34,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("reldrop")
 
 
-def train(cfg: DictConfig) -> dict[str, Any]:
+def train(cfg: DictConfig, overrides: Sequence[str] | None = None) -> dict[str, Any]:
     """Train the run that `cfg` describes, or go on with it, and return its summary.
+
+    Args:
+        cfg: the composed configuration.
+        overrides: what it was composed with, for the run folder; None if that is not known.
 
     Raises:
         ReldropError: for anything the user can mend.
@@ -42,19 +48,19 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     config = TrainerConfig(**OmegaConf.to_container(cfg.trainer, resolve=True))
     fabric = start_fabric(config.accelerator, config.precision, config.batch_size)
     first = fabric.is_global_zero
-    with Run(cfg) if first else NullRun(cfg) as run, _speaking(first):
+    with Run(cfg, overrides) if first else NullRun(cfg) as run, _speaking(first):
         summary = fabric.broadcast(run.summary() if run.finished else None)
         if summary is not None:
-            logger.info("%s is finished (force=true starts over): %s", run.folder, _in_words(summary))
+            logger.info("%s is finished (force=true starts over): %s", run.path, _in_words(summary))
             return summary
-        logger.info("run folder %s", run.folder)
+        logger.info("run folder %s", run.path)
         with fabric.rank_zero_first():  # what it downloads or prepares, the others find
             data = build(cfg, "dataset")
         loop = build_trainer(cfg, config, fabric, data, run)
         if loop.resume():
             logger.info("resuming after %d epochs and %d batches", loop.epoch, loop.batch)
         settings = OmegaConf.to_container(cfg, resolve=True)
-        name = run.folder.name
+        name = run.path.name
         tracker = start_tracking(cfg.tracking, run=run, config=settings, name=name) if first else Tracker()
         failed = 1
         try:
@@ -115,7 +121,7 @@ def check_parts(cfg: DictConfig) -> None:
 def summarize(run: Run, data: Data) -> dict[str, Any]:
     """Return last and best accuracies, side by side, and what they were measured on."""
     return {
-        **outcome(run.history()),
+        **summary_of(run.history()),
         "dataset": data.name,
         "source": data.source,
         "train_samples": len(data.train),
@@ -168,7 +174,7 @@ def main(cfg: DictConfig) -> float:
     if launched().rank:
         sys.stderr = sys.__stderr__
     try:
-        return train(cfg)["test_top1"]
+        return train(cfg, HydraConfig.get().overrides.task)["test_top1"]
     except ReldropError as error:
         abort(f"error: {error}")
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from typing import Any
 from reldrop.reporting.records import Record, as_text
 from reldrop.reporting.scores import Score
 from reldrop.reporting.statistics import Comparison, Summary, compare, summarize
-from reldrop.runs.run import run_hash
+from reldrop.runs.identity import run_hash
 from reldrop.utils.errors import ReldropError
 
 # What each arm is compared with, the first that there is.

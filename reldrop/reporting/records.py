@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from reldrop.runs.run import identity, run_hash
+from reldrop.runs.identity import identity, run_hash
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.text import unknown
 
@@ -49,7 +49,7 @@ class Record:
         Raises:
             ReldropError: if the configuration is none of a run.
         """
-        settings = dict(_flat(identity(OmegaConf.create(_portable(config)))))
+        settings = dict(_flat(identity(OmegaConf.create(config))))
         if lacking := [key for key in ("name", "seed", *NAMES) if key not in settings]:
             raise ReldropError(f"its configuration lacks {', '.join(lacking)}")
         return cls(run, settings.pop("seed"), settings, **content)
@@ -232,19 +232,6 @@ def _conditions(evaluation: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def _start(start: dict[str, Any]) -> dict[str, Any]:
     known = {key: start[key] for key in ("time", "command", "overrides") if start.get(key) is not None}
     return {**known, **(start.get("git") or {"commit": None, "dirty": None})}
-
-
-def _portable(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a resolved configuration with paths relative to data_dir, as `identity` has them: alike on all machines."""
-    base = str(config.get("data_dir") or "")
-
-    def relative(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: relative(item) for key, item in value.items()}
-        inside = isinstance(value, str) and base and (value == base or value.startswith(f"{base}/"))
-        return value[len(base) :] if inside else value
-
-    return {key: value if key == "data_dir" else relative(value) for key, value in config.items()}
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,15 +1,14 @@
 """How far the runs of a results folder are, from what lies in it."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
-from reldrop.reporting.records import read_config, run_folders
+from reldrop.reporting.records import run_folders
 from reldrop.runs.queue import queued_runs
-from reldrop.runs.run import is_held
+from reldrop.runs.reader import RunFolder
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.text import format_columns
 
@@ -38,12 +37,11 @@ def status_of(folder: Path) -> Status:
     """Return where the run of a folder stands."""
     if not folder.exists():
         return Status(folder, "waiting")
-    state = "unreadable"
+    run = RunFolder(folder)
+    state = run.state
     try:
-        state = _state(folder)
-        failed = (folder / "FAILED").read_text().strip().splitlines() if state == "failed" else []
-        return Status(folder, state, _progress(folder), failed[-1] if failed else "")
-    except (ReldropError, OSError, ValueError, KeyError, TypeError, OmegaConfBaseException) as error:
+        return Status(folder, state, run.progress, run.failure if state == "failed" else "")
+    except (ReldropError, KeyError, TypeError, OmegaConfBaseException) as error:
         if state == "running":  # it may only just have begun to write
             return Status(folder, state)
         return Status(folder, "unreadable", remark=first_line(error))
@@ -64,21 +62,3 @@ def status_table(results: Path) -> str:
     counts = Counter(run.state for run in runs)
     counted = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     return "\n".join([*format_columns(lines), "", f"{len(runs)} runs: {counted}"]) + "\n"
-
-
-def _state(folder: Path) -> str:
-    if (folder / "summary.json").exists():
-        return "finished"
-    if is_held(folder):
-        return "running"
-    return "failed" if (folder / "FAILED").exists() else "interrupted"
-
-
-def _progress(folder: Path) -> str:
-    metrics = folder / "metrics.jsonl"
-    whole = metrics.read_bytes().split(b"\n")[:-1] if metrics.exists() else []  # a last line may be cut off
-    last = json.loads(whole[-1]) if whole else {"epoch": 0, "step": 0}
-    trainer = read_config(folder).trainer
-    if (limit := trainer.get("max_steps")) is not None:
-        return f"step {last['step']} of {limit}"
-    return f"epoch {last['epoch']} of {trainer.epochs}"

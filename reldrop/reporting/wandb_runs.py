@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from reldrop.reporting.records import Record
-from reldrop.runs.run import outcome
+from reldrop.runs.reader import summary_of
 from reldrop.utils.errors import ReldropError, first_line
 
 
@@ -53,7 +53,7 @@ def _record(run: Any) -> Record | None:
         start["time"] = metadata["startedAt"]
     if metadata.get("program"):
         start["command"] = shlex.join([metadata["program"], *metadata.get("args", [])])
-    figures = {key: value for key, value in outcome(history).items() if value is not None}
+    figures = {key: value for key, value in summary_of(history).items() if value is not None}
     return Record.of(run.url, dict(run.config), figures=figures, starts=[start])
 
 

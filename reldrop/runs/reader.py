@@ -1,25 +1,186 @@
-"""What a run has learned: its checkpoint, its network and its data, read back from the run folder."""
+"""The one way to read a run folder: its configuration, its progress, its result and its checkpoints."""
 
+import fcntl
 import glob
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
 
 from reldrop.config import build
-from reldrop.data import Data
-from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.io import read
 
-KEPT = "epoch*.pt"  # what trainer.keep_every leaves
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from reldrop.data import Data
+
+Content = TypeVar("Content")
+
+KEPT = "epoch*.pt"  # checkpoints of earlier epochs
 MOST_KEPT = 4  # of these are shown
+OVER = "start the run over with force=true"
 
 
 class UnreadableRun(ReldropError):
     """A run has no checkpoint, or a file that cannot be read; others may be fine."""
+
+
+class RunFolder:
+    """A run on disk.
+
+    Files:
+        config.yaml: the resolved configuration of the last start, or of the first one that is still to come.
+        overrides.yaml: the words that it was composed with.
+        environment.json: versions, devices and command of every start.
+        metrics.jsonl: one record a line.
+        *.pt: checkpoints.
+        summary.json: the result; it is written last, so that its presence means that the run is finished.
+        FAILED: the traceback of the last start, if it ended in one.
+        lock: process and host that hold the folder, or held it last.
+        *.json: evaluations.
+
+    Args:
+        path: of the folder, whether or not it exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def label(self) -> str:
+        """The run in words: experiment/augmentation/seed-hash."""
+        return "/".join(self.path.resolve().parts[-3:])
+
+    @property
+    def config(self) -> DictConfig:
+        """The resolved configuration.
+
+        Raises:
+            UnreadableRun: if it is missing, damaged, or none of a run.
+        """
+        return read_config(self.path / "config.yaml")
+
+    @property
+    def overrides(self) -> list[str] | None:
+        """The words that the configuration was composed with; None if they are not known.
+
+        Raises:
+            UnreadableRun: if the file is damaged.
+        """
+        words = self._read("overrides.yaml", OmegaConf.load, "delete it")
+        return None if words is None else OmegaConf.to_container(words)  # type: ignore[return-value]
+
+    def environment(self) -> list[dict[str, Any]]:
+        """Return what each start ran on, see `reldrop.runs.environment`.
+
+        Raises:
+            UnreadableRun: if the file is damaged.
+        """
+        return self._read("environment.json", lambda path: _json(path)["starts"], "delete it") or []
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the result; None if the run is not finished.
+
+        Raises:
+            UnreadableRun: if the file is damaged.
+        """
+        return self._read("summary.json", _json, "delete it, and the same command writes it again")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the records of the metrics log; a last line that was cut off in writing does not count.
+
+        Raises:
+            UnreadableRun: for a line that is no JSON.
+        """
+        return self._read("metrics.jsonl", lambda path: [json.loads(line) for line in _lines(path)], OVER) or []
+
+    def evaluations(self) -> dict[str, Any]:
+        """Return the content of each evaluation, by the name of its file.
+
+        Raises:
+            UnreadableRun: if one is damaged.
+        """
+        files = sorted(self.path.glob("*.json"))
+        others = [file.stem for file in files if file.stem not in ("summary", "environment")]
+        return {name: self._read(f"{name}.json", _json, "evaluate the run again") for name in others}
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        """Return the content of a checkpoint, with its tensors on the CPU; None if there is none of that name.
+
+        Raises:
+            UnreadableRun: if the file is truncated or otherwise damaged.
+        """
+        return self._read(name, _load, f"delete it to go on without it, or {OVER}")
+
+    def checkpoint(self, name: str = "last") -> "Checkpoint":
+        """Return a checkpoint, e.g. last or best.
+
+        Raises:
+            UnreadableRun: if it is missing or damaged.
+        """
+        return read_checkpoint(self.path, name)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its summary."""
+        return (self.path / "summary.json").exists()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process holds the folder, on this machine or, where the file system passes locks on, on another."""
+        try:
+            file = (self.path / "lock").open()
+        except FileNotFoundError:
+            return False
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released at once; a start waits for that
+            except BlockingIOError:
+                return True
+        return False
+
+    @property
+    def state(self) -> str:
+        """Where the run stands.
+
+        finished (it has its summary), running (a process holds its folder), failed (its last start ended in an error),
+        waiting (it has not been started), or interrupted (none of these: the same command goes on).
+        """
+        if self.finished:
+            return "finished"
+        if self.is_held:
+            return "running"
+        if (self.path / "FAILED").exists():
+            return "failed"
+        return "interrupted" if (self.path / "environment.json").exists() else "waiting"
+
+    @property
+    def progress(self) -> str:
+        """Finished epochs of all, or steps where those are limited.
+
+        Raises:
+            UnreadableRun: if the metrics log or the configuration is damaged.
+        """
+        last = self._read("metrics.jsonl", lambda path: json.loads((_lines(path) or ["{}"])[-1]), OVER) or {}
+        trainer = self.config.trainer
+        if (limit := trainer.get("max_steps")) is not None:
+            return f"step {last.get('step', 0)} of {limit}"
+        return f"epoch {last.get('epoch', 0)} of {trainer.epochs}"
+
+    @property
+    def failure(self) -> str:
+        """The error that the last start ended in, in a line; empty if it did not end in one."""
+        lines = (self._read("FAILED", Path.read_text, "") or "").strip().splitlines() or [""]
+        return lines[-1].removeprefix(f"{ReldropError.__module__}.ReldropError: ")
+
+    def _read(self, name: str, load: Callable[[Path], Content], advice: str) -> Content | None:
+        path = self.path / name
+        return read(path, load, advice, UnreadableRun) if path.exists() else None
 
 
 @dataclass(frozen=True)
@@ -27,7 +188,7 @@ class Checkpoint:
     """The weights of a run at some time.
 
     Attributes:
-        file: where they lie.
+        file: where they are stored.
         cfg: the configuration of the run.
         weights: state dict, on the CPU.
         epoch: finished epochs.
@@ -35,20 +196,20 @@ class Checkpoint:
 
     file: Path
     cfg: DictConfig
-    weights: dict[str, Tensor]
+    weights: dict[str, "Tensor"]
     epoch: int
 
     @property
     def run(self) -> str:
         """The run in words: experiment/augmentation/seed-hash."""
-        return "/".join(self.file.resolve().parts[-4:-1])
+        return RunFolder(self.file.parent).label
 
     @property
     def name(self) -> str:
         """The checkpoint in words."""
         return f"{self.run}, {self.file.stem} checkpoint, {self.epoch} epochs"
 
-    def data(self, data_dir: str | None = None) -> Data:
+    def data(self, data_dir: str | None = None) -> "Data":
         """Read the data of the run, from `data_dir` instead of where the run had them, unless it is None."""
         cfg = self.cfg
         if data_dir is not None:
@@ -62,7 +223,7 @@ class Checkpoint:
             cfg = OmegaConf.merge(cfg, {"dataset": moved})
         return build(cfg, "dataset")
 
-    def network(self, **options: Any) -> nn.Module:
+    def network(self, **options: Any) -> "nn.Module":
         """Return the network in evaluation mode.
 
         Args:
@@ -88,6 +249,22 @@ class Checkpoint:
         return model.eval()
 
 
+def read_config(path: Path) -> DictConfig:
+    """Return the configuration of a run from its file.
+
+    Raises:
+        UnreadableRun: if it is missing, damaged, or none of a run.
+    """
+
+    def load(path: Path) -> DictConfig:
+        config = OmegaConf.load(path)
+        if not isinstance(config, DictConfig) or {"dataset", "backbone", "augmentation"} - config.keys():
+            raise ValueError("it is no configuration of a run: it must have dataset, backbone and augmentation")
+        return config
+
+    return read(path, load, kind=UnreadableRun)
+
+
 def read_checkpoint(path: Path, name: str = "last", config: Path | None = None) -> Checkpoint:
     """Read a checkpoint of a run.
 
@@ -101,20 +278,15 @@ def read_checkpoint(path: Path, name: str = "last", config: Path | None = None) 
     """
     file = path if path.is_file() else path / f"{name}.pt"
     config = config or file.parent / "config.yaml"
-    if missing := [str(needed.name) for needed in (config, file) if not needed.is_file()]:
+    if missing := [needed.name for needed in (config, file) if not needed.is_file()]:
         raise UnreadableRun(f"{path} is no run folder with a checkpoint ({', '.join(missing)} not found)")
-    try:
-        cfg = OmegaConf.load(config)
-        parts = {"dataset", "backbone", "augmentation"} & set(cfg)
-    except Exception as error:  # of YAML, or of what is no mapping
-        raise UnreadableRun(f"{config} cannot be read ({first_line(error)})") from error
-    if len(parts) < 3:
-        raise UnreadableRun(f"{config} is no configuration of a run; it must have dataset, backbone and augmentation")
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        return Checkpoint(file, cfg, state["model"], state["epoch"])
-    except Exception as error:  # depending on which bytes are wrong, almost any
-        raise UnreadableRun(f"checkpoint {file} is damaged ({first_line(error)}); let the run write it anew") from error
+    cfg = read_config(config)
+
+    def load(path: Path) -> Checkpoint:
+        state = _load(path)
+        return Checkpoint(path, cfg, state["model"], state["epoch"])
+
+    return read(file, load, "let the run write it again", UnreadableRun)
 
 
 def kept(checkpoint: Checkpoint) -> list[Checkpoint]:
@@ -142,3 +314,41 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
             )
         found.update(folders or matches)
     return sorted(found)
+
+
+def summary_of(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return last and best accuracies of the records of a run, and those of the epoch that the validation split selects."""
+    last = history[-1]
+    accuracies = [key for key in ("test_top1", "test_top5", "test_class_mean") if key in last]  # older runs lack some
+    best = {f"best_{key}": max(record[key] for record in history) for key in accuracies if key != "test_top5"}
+    selected = {}
+    if last.get("validation_top1") is not None:
+        selected = {"selected_test_top1": max(history, key=lambda record: record["validation_top1"])["test_top1"]}
+    return {
+        **{key: last[key] for key in accuracies},
+        **best,
+        **selected,
+        "generalization_gap": last["train_top1"] - last["test_top1"],
+        "train_loss": last["train_loss"],
+        "epochs": last["epoch"],
+        "steps": last["step"],
+    }
+
+
+def run_folders(results: Path) -> list[RunFolder]:
+    """Return the runs under a results folder, whether finished, begun or waiting."""
+    return [RunFolder(path) for path in sorted((results / "runs").glob("*/*/seed*")) if path.is_dir()]
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().split(b"\n")[:-1]  # a last line may be cut off
+
+
+def _load(path: Path) -> dict[str, Any]:
+    import torch  # takes a second
+
+    return torch.load(path, map_location="cpu", weights_only=True)

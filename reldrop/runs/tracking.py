@@ -92,11 +92,11 @@ def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, A
     if mode == "disabled":
         return Tracker()
     history = run.history()
-    id_file = run.folder / "wandb_id"
+    id_file = run.path / "wandb_id"
     is_new = not id_file.exists()
     run_id = secrets.token_hex(4) if is_new else id_file.read_text().strip()
     try:
-        wandb_run = _init(tracking, run_id, folder=run.folder, config=config, name=name)
+        wandb_run = _init(tracking, run_id, folder=run.path, config=config, name=name)
         write_text_atomic(id_file, run_id + "\n")
     except Exception as error:
         _warn(error)

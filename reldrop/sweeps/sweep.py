@@ -1,7 +1,6 @@
 """A sweep: many runs by one command, through the launcher that the configuration names, and a table of how they ended."""
 
 import logging
-import os
 import sys
 import traceback
 from collections import Counter
@@ -63,7 +62,7 @@ class Job:
         configure_log(HydraConfig.get().job_logging)
         sys.argv = self.command
         try:
-            train(OmegaConf.create(self.cfg))
+            train(OmegaConf.create(self.cfg), self.composed.hydra.overrides.task)
             return None
         except Exception as error:
             if is_distributed():
@@ -119,12 +118,12 @@ class Sweep:
         """Train the runs of these overrides; return their test accuracies, nan where there is none."""
         from reldrop.distributed.launch import launched
         from reldrop.runs.queue import record_queue
-        from reldrop.runs.run import read_summary
+        from reldrop.runs.reader import RunFolder
 
         with _in_a_sentence(self._launcher.interrupted):
             jobs = [self._job(each) for each in overrides]
             missing = list(
-                {job.folder: job for job in jobs if not read_summary(job.folder) or job.cfg["force"]}.values()
+                {job.folder: job for job in jobs if not RunFolder(job.folder).summary() or job.cfg["force"]}.values()
             )
             logger.info("%d runs, of which %d are to be trained", len({job.folder for job in jobs}), len(missing))
             missing = [_cleared(job) for job in missing]
@@ -138,7 +137,7 @@ class Sweep:
 
     def _job(self, overrides: list[str]) -> Job:
         """Compose the configuration of a run, and check it: nothing begins with a mistake in one of them."""
-        from reldrop.runs.run import run_folder
+        from reldrop.runs.identity import run_folder
         from reldrop.train import check
 
         composed = self._loader.load_sweep_config(self._config, overrides)
@@ -191,14 +190,13 @@ def _cleared(job: Job) -> Job:
 
 
 def _outcome(folder: Path, state: str, word: str | None) -> Outcome:
-    from reldrop.runs.run import read_summary
+    from reldrop.runs.reader import RunFolder
 
-    label, summary = os.sep.join(folder.parts[-3:]), read_summary(folder)
+    run = RunFolder(folder)
+    label, summary = run.label, run.summary()
     if summary is not None:
         return Outcome(label, state, f"test accuracy {summary['test_top1']:.2%}", summary["test_top1"])
     if state == "submitted":
         return Outcome(label, state, word or "")
-    failed = folder / "FAILED"
-    if failed.exists():  # the exact reason, also of a job that could not say it
-        word = failed.read_text().strip().splitlines()[-1].removeprefix(f"{ReldropError.__module__}.ReldropError: ")
-    return Outcome(label, "failed", word or "ended without a word")
+    # The exact reason, also of a job that could not say it.
+    return Outcome(label, "failed", run.failure or word or "ended without a word")

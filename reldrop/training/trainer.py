@@ -271,7 +271,7 @@ class Trainer:
         raise ReldropError(
             f"the loss is {loss.item()} at epoch {epoch}, batch {batch}: learning rate "
             f"{self.scheduler.get_last_lr()[0]:.3g}, inputs from {inputs.min().item():.3g} to {inputs.max().item():.3g}, "
-            f"largest logit {logits.abs().max().item():.3g}. The checkpoint before it is kept in {self.run.folder}; try a "
+            f"largest logit {logits.abs().max().item():.3g}. The checkpoint before it is kept in {self.run.path}; try a "
             "smaller optimizer.lr, trainer.clip_grad_norm or another trainer.precision"
         )
 

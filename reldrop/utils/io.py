@@ -3,12 +3,14 @@
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-from reldrop.utils.errors import ReldropError
+from reldrop.utils.errors import ReldropError, first_line
+
+Content = TypeVar("Content")
 
 
 @contextmanager
@@ -42,6 +44,27 @@ def writing(what: str, advice: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         raise ReldropError(f"cannot write {what} ({error.strerror or error}){advice and '; '}{advice}") from error
+
+
+def read(
+    path: Path, load: Callable[[Path], Content], advice: str = "", kind: type[ReldropError] = ReldropError
+) -> Content:
+    """Return what `load` makes of a file.
+
+    Args:
+        path: the file.
+        load: reads it; what it raises goes into the message.
+        advice: what to do about a damaged file.
+        kind: of the error.
+
+    Raises:
+        ReldropError: if the file is damaged, missing, or may not be read.
+    """
+    try:
+        return load(path)
+    except Exception as error:  # depending on which bytes are wrong, almost any
+        what = "cannot be read" if isinstance(error, OSError) else "is damaged"
+        raise kind(f"{path} {what} ({first_line(error)}){advice and '; '}{advice}") from error
 
 
 def write_text_atomic(path: Path, text: str) -> None:

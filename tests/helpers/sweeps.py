@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from tests.helpers.paths import ROOT
 from tests.helpers.runs import QUICK, config
 

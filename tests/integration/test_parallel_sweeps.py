@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from reldrop.sweeps import launchers
 from reldrop.sweeps.launchers import Parallel
 from tests.helpers.runs import QUICK, assert_same_run, config

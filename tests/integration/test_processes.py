@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from tests.helpers.processes import (
     BROKEN,
     CLOUDS,

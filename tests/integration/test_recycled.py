@@ -8,7 +8,7 @@ from torch import Tensor
 
 from reldrop.attribution.recycled import RelevanceCache
 from reldrop.data.base import Batch
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from reldrop.train import train
 from reldrop.training.trainer import Trainer
 from tests.helpers.runs import QUICK, assert_same_run, config, fails

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from reldrop.train import train
 from tests.helpers.runs import POINTS, QUICK, assert_same_run, command, config, metrics
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from reldrop.train import train
 from reldrop.utils.signals import Interruptions
 from tests.helpers.processes import TORCHRUN

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from tests.helpers.runs import assert_same_run, config
 from tests.helpers.sweeps import GRID, STEPS, folders, said, start, until
 

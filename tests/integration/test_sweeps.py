@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from reldrop.reporting.status import status_table
+from reldrop.runs.identity import run_folder
 from reldrop.runs.queue import PLANS
-from reldrop.runs.run import run_folder
 from reldrop.sweeps import launchers
 from reldrop.utils.errors import ReldropError
 from tests.helpers.runs import QUICK, config

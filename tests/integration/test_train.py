@@ -8,7 +8,7 @@ import torch
 
 from reldrop.augmentation import RelDropBlock
 from reldrop.backbones import resnet
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from reldrop.train import CONFIG_PATH, train
 from tests.helpers.runs import POINTS, QUICK, config, fake_clouds, fake_data, metrics, weights
 

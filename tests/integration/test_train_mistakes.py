@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from reldrop.train import train
 from reldrop.utils.errors import ReldropError
 from tests.helpers.runs import POINTS, QUICK, config, fails, write_images

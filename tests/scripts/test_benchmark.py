@@ -12,7 +12,7 @@ from PIL import Image
 
 from reldrop.attribution import GradientLRP
 from reldrop.backbones import point_network, resnet
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from reldrop.train import train
 from tests.helpers.networks import randomize
 from tests.helpers.paths import ROOT

@@ -11,7 +11,7 @@ from reldrop.config import CONFIG_PATH
 from reldrop.reporting.layouts import paper_table, table_of_settings
 from reldrop.reporting.records import Record, read_runs
 from reldrop.reporting.scores import Score
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from tests.helpers.tables import run
 
 

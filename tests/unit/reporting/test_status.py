@@ -7,7 +7,8 @@ import threading
 from omegaconf import OmegaConf
 
 from reldrop.reporting.status import status_of
-from reldrop.runs.run import Run, is_held, run_folder
+from reldrop.runs.identity import run_folder
+from reldrop.runs.run import Run
 from tests.helpers.tables import run
 
 
@@ -24,7 +25,7 @@ def test_status(capsys, monkeypatch, results):
             if name == "failed":
                 started.fail(RuntimeError("no more memory"))
             if name == "running":
-                held = status_of(started.folder)
+                held = status_of(started.path)
     assert (held.state, held.progress) == ("running", "epoch 2 of 5")
     with (folders["interrupted"] / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "st')  # cut off
@@ -52,10 +53,10 @@ def test_looking_at_a_run_does_not_keep_it_from_starting(results):
     cfg = OmegaConf.load(next(results.glob("runs/*/none/seed0*/config.yaml")))
     cfg.results_dir, cfg.seed = str(results), 5
     with Run(cfg) as first:
-        assert is_held(first.folder)
-    assert not is_held(first.folder)
-    with (first.folder / "lock").open() as looking:
+        assert first.is_held
+    assert not first.is_held
+    with (first.path / "lock").open() as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
         threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
         with Run(cfg) as second:
-            assert second.folder == first.folder
+            assert second.path == first.path

@@ -22,7 +22,7 @@ def test_checkpoint_round_trip(run):
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"\0" * 100])
 def test_damaged_checkpoint(run, damage):
     run.save({"weight": torch.arange(1000.0)}, "last.pt")
-    path = run.folder / "last.pt"
+    path = run.path / "last.pt"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ReldropError, match=r"last\.pt is damaged \(.+\).*force=true"):
         run.load("last.pt")
@@ -39,13 +39,13 @@ def test_checkpoint_survives_a_failure_of_its_successor(run, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             run.save({"epoch": 2}, "last.pt")
     assert run.load("last.pt") == {"epoch": 1}
-    assert not list(run.folder.glob(".*.tmp"))
+    assert not list(run.path.glob(".*.tmp"))
 
 
 def test_leftover_of_a_kill_is_removed_at_the_next_start(cfg):
     with Run(cfg) as run:
         run.save({"epoch": 1}, "last.pt")
-        (run.folder / ".last.pt.tmp").write_bytes(b"half")
+        (run.path / ".last.pt.tmp").write_bytes(b"half")
     with Run(cfg) as run:
         assert run.load("last.pt") == {"epoch": 1}
-        assert not (run.folder / ".last.pt.tmp").exists()
+        assert not (run.path / ".last.pt.tmp").exists()

@@ -3,7 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from reldrop.runs.run import Run, identity, run_folder, run_hash
+from reldrop.runs.identity import identity, run_folder, run_hash
+from reldrop.runs.run import Run
 from reldrop.utils.errors import ReldropError
 from tests.helpers.run_folders import make_config
 

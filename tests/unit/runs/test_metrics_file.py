@@ -14,14 +14,14 @@ def test_log_is_valid_json_without_non_finite_numbers(run):
     run.log({"epoch": 1, "loss": float("nan"), "lr": [0.1, float("inf")], "test": {"accuracy": float("-inf")}})
     expected = {"epoch": 1, "loss": None, "lr": [0.1, None], "test": {"accuracy": None}}
     assert run.history() == [expected]
-    assert json.loads((run.folder / "metrics.jsonl").read_text()) == expected
+    assert json.loads((run.path / "metrics.jsonl").read_text()) == expected
 
 
 def test_torn_last_line_does_not_count_and_nothing_is_glued_to_it(cfg):
     with Run(cfg) as run:
         assert run.history() == []
         run.log({"epoch": 1})
-        with (run.folder / "metrics.jsonl").open("a") as file:
+        with (run.path / "metrics.jsonl").open("a") as file:
             file.write('{"epoch": 2, "lo')
         assert run.history() == [{"epoch": 1}]
     with Run(cfg) as run:
@@ -38,6 +38,6 @@ def test_rewind(run):
 
 
 def test_damaged_line(run):
-    (run.folder / "metrics.jsonl").write_text('{"epoch": 1}\n\0\0\n{"epoch": 3}\n')
+    (run.path / "metrics.jsonl").write_text('{"epoch": 1}\n\0\0\n{"epoch": 3}\n')
     with pytest.raises(ReldropError, match=r"metrics\.jsonl is damaged"):
         run.history()

@@ -1,15 +1,19 @@
 """Run."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from reldrop.runs.run import Run
+from reldrop.runs.identity import run_folder
+from reldrop.runs.reader import RunFolder
+from reldrop.runs.run import Run, discard, load_prepared, prepare
 from reldrop.utils.errors import ReldropError
 from tests.helpers.paths import ROOT
 from tests.helpers.run_folders import make_config
@@ -21,28 +25,32 @@ def test_first_start_and_resume_write_down_configuration_and_environment(cfg):
     for _ in range(2):
         with Run(cfg) as run:
             pass
-    config = OmegaConf.load(run.folder / "config.yaml")
+    config = OmegaConf.load(run.path / "config.yaml")
     assert config.dataset.root == "/data/cubs"
-    first, second = json.loads((run.folder / "environment.json").read_text())["starts"]
+    first, second = json.loads((run.path / "environment.json").read_text())["starts"]
     assert first["packages"]["torch"] == second["packages"]["torch"]
     assert {"git", "python", "platform", "devices", "hostname", "command", "time"} <= set(first)
 
 
 def test_folder_is_refused_to_a_second_process(cfg, run):
-    OmegaConf.save(cfg, run.folder / "test.yaml")
+    OmegaConf.save(cfg, run.path / "test.yaml")
     script = "import sys; from omegaconf import OmegaConf; from reldrop.runs.run import Run; Run(OmegaConf.load(sys.argv[1]))"
-    command = [sys.executable, "-c", script, str(run.folder / "test.yaml")]
+    command = [sys.executable, "-c", script, str(run.path / "test.yaml")]
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert second.returncode == 1
     assert f"is in use by process {os.getpid()} on " in second.stderr
 
 
 def test_lock_is_released_on_close_even_if_a_forked_worker_still_has_it(cfg):
-    with Run(cfg) as run:
-        os.dup(run._lock.fileno())  # what a fork does to it
+    with Run(cfg):
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+        worker.start()
         with pytest.raises(ReldropError, match="in use"):
             Run(cfg)
-    Run(cfg).close()
+    try:
+        Run(cfg).close()
+    finally:
+        worker.terminate()
 
 
 def test_force_starts_over_but_not_under_a_running_process(cfg, tmp_path):
@@ -50,14 +58,14 @@ def test_force_starts_over_but_not_under_a_running_process(cfg, tmp_path):
     with Run(cfg) as run:
         run.log({"epoch": 1})
         run.save({}, "last.pt")
-        (run.folder / "wandb" / "deep").mkdir(parents=True)
+        (run.path / "wandb" / "deep").mkdir(parents=True)
         run.finish({"accuracy": 1.0})
         with pytest.raises(ReldropError, match="in use"):
             Run(forced)
         assert run.finished
     with Run(forced) as run:
         assert not run.finished
-        assert sorted(path.name for path in run.folder.iterdir()) == ["config.yaml", "environment.json", "lock"]
+        assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "environment.json", "lock"]
 
 
 def test_file_in_the_way(tmp_path):
@@ -75,11 +83,14 @@ def test_unwritable_results(cfg, monkeypatch):
         Run(cfg)
 
 
-def test_failed_opening_releases_the_lock(cfg, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr("reldrop.runs.run._environment", lambda: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            Run(cfg)
+def test_failed_opening_releases_the_lock(cfg):
+    Run(cfg).close()
+    environment = run_folder(cfg) / "environment.json"
+    whole = environment.read_text()
+    environment.write_text(whole[:20])
+    with pytest.raises(ReldropError, match=r"environment\.json is damaged \(.*\); delete it"):
+        Run(cfg)
+    environment.write_text(whole)
     Run(cfg).close()
 
 
@@ -90,17 +101,17 @@ def test_finish_marks_the_run_and_a_finished_run_is_opened_untouched(cfg):
     with Run(cfg) as run:
         assert not run.finished
         run.finish({"accuracy": 0.5, "loss": float("nan")})
-    before = (run.folder / "environment.json").read_text()
+    before = (run.path / "environment.json").read_text()
     with Run(cfg) as run:
         assert run.finished
         assert run.summary() == {"accuracy": 0.5, "loss": None}
-    assert (run.folder / "environment.json").read_text() == before
+    assert (run.path / "environment.json").read_text() == before
 
 
 def test_exception_is_kept_until_the_next_start(cfg):
     with pytest.raises(ZeroDivisionError), Run(cfg) as run:
         _ = 1 / 0
-    failed = run.folder / "FAILED"
+    failed = run.path / "FAILED"
     assert "ZeroDivisionError: division by zero" in failed.read_text()
     with Run(cfg):
         assert not failed.exists()
@@ -109,5 +120,75 @@ def test_exception_is_kept_until_the_next_start(cfg):
 def test_interrupt_is_no_failure(cfg):
     with pytest.raises(KeyboardInterrupt), Run(cfg) as run:
         raise KeyboardInterrupt
-    assert not (run.folder / "FAILED").exists()
+    assert not (run.path / "FAILED").exists()
     Run(cfg).close()
+
+
+# Runs that are to be started later
+
+
+@pytest.fixture
+def trainable(tmp_path):
+    return make_config(tmp_path, backbone={"name": "resnet"})
+
+
+def test_prepared_folder_waits_and_holds_what_a_start_needs(trainable, tmp_path):
+    folder = prepare(trainable, ["seed=3"])
+    assert folder == run_folder(trainable)
+    waiting = RunFolder(folder)
+    assert (waiting.state, waiting.progress, waiting.overrides) == ("waiting", "epoch 0 of 5", ["seed=3"])
+    assert waiting.label == "/".join(folder.parts[-3:])
+    with Run(load_prepared(folder)) as run:
+        assert run.path == folder
+        assert (waiting.state, waiting.is_held) == ("running", True)
+        assert run.environment()[0]["overrides"] == run.overrides == ["seed=3"]
+    assert waiting.state == "interrupted"
+
+
+def test_preparing_leaves_alone_what_has_been_started(trainable, tmp_path):
+    with Run(trainable, ["seed=3"]) as run:
+        assert prepare(trainable, ["other=1"]) == run.path
+        with pytest.raises(ReldropError, match="in use"):
+            prepare(make_config(tmp_path, backbone={"name": "resnet"}, force=True), [])
+        run.log({"epoch": 1})
+    assert prepare(trainable, ["other=1"]) == run.path
+    assert (run.overrides, run.history()) == (["seed=3"], [{"epoch": 1}])
+
+
+def test_preparing_by_force_clears_once(trainable, tmp_path):
+    with Run(trainable) as run:
+        run.finish({"test_top1": 1.0})
+    folder = prepare(make_config(tmp_path, backbone={"name": "resnet"}, force=True), ["force=true"])
+    assert RunFolder(folder).state == "waiting"
+    for _ in range(2):  # put back into a queue, it goes on
+        with Run(load_prepared(folder)) as run:
+            run.log({"epoch": 1})
+    assert len(run.history()) == 2
+
+
+def test_discard_removes_only_what_has_not_been_started(trainable, tmp_path):
+    folder = prepare(trainable, [])
+    discard(folder)
+    assert not (tmp_path / "runs" / "demo").exists()
+    with Run(trainable) as run:
+        pass
+    discard(run.path)
+    assert run.path.exists()
+
+
+def test_prepared_run_trains_where_its_folder_is_now(trainable, tmp_path):
+    folder = prepare(trainable, [])
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "runs").rename(tmp_path / "moved" / "runs")
+    moved = tmp_path / "moved" / folder.relative_to(tmp_path)
+    cfg = load_prepared(moved, ["trainer.accelerator=cuda"])
+    assert run_folder(cfg) == moved
+    assert cfg.trainer.accelerator == "cuda"
+
+
+def test_prepared_run_cannot_become_another_one(trainable, tmp_path):
+    folder = prepare(trainable, [])
+    with pytest.raises(ReldropError, match="start the run by its settings"):
+        load_prepared(folder, ["trainer.epochs=6"])
+    with pytest.raises(ReldropError, match=r"config\.yaml cannot be read"):
+        load_prepared(tmp_path / "runs" / "demo")

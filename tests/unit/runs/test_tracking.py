@@ -134,8 +134,8 @@ def test_online_run(open_run, fake):
     (options,) = fake.inits
     assert options["settings"].console == "off"
     assert options["settings"].init_timeout <= 60
-    assert options["dir"] == str(run.folder)
-    assert options["id"] == (run.folder / "wandb_id").read_text().strip()
+    assert options["dir"] == str(run.path)
+    assert options["id"] == (run.path / "wandb_id").read_text().strip()
     assert fake.logs == [
         (1, {"epoch": 1, "loss": 1.0}),
         (2, {"epoch": 2, "loss": 0.5}),
@@ -246,11 +246,11 @@ def test_offline_for_real(open_run, real, caplog):
             log(run, tracker, *epochs)
             tracker.log_image("figure", figure, epochs[-1])
             tracker.finish()
-    run_id = (run.folder / "wandb_id").read_text().strip()
-    logs = list(run.folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
+    run_id = (run.path / "wandb_id").read_text().strip()
+    logs = list(run.path.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
     assert logs
     assert all(log.stat().st_size for log in logs)
-    assert list(run.folder.glob("wandb/offline-run-*/files/media/images/figure*.png"))
+    assert list(run.path.glob("wandb/offline-run-*/files/media/images/figure*.png"))
     assert not warnings(caplog)
 
 
@@ -271,7 +271,7 @@ def test_evaluations_are_added_to_the_run(fake, open_run, tmp_path):
         tracker.log({"epoch": 1, "loss": 1.0})
         tracker.finish()
     Figure().savefig(tmp_path / "curves.png")
-    mirror(tracking, run.folder, {"clean/top1": 0.5}, {"curves": tmp_path / "curves.png"})
+    mirror(tracking, run.path, {"clean/top1": 0.5}, {"curves": tmp_path / "curves.png"})
     assert fake.inits[1]["id"] == fake.inits[0]["id"]
     assert fake.summary == {"evaluation/clean/top1": 0.5}
     step, values = fake.logs[-1]
@@ -283,14 +283,14 @@ def test_evaluations_are_added_to_the_run(fake, open_run, tmp_path):
 def test_evaluations_of_untracked_runs_stay_in_the_folder(fake, open_run):
     with open_run() as run:
         pass
-    mirror({**TRACKING, "mode": "online"}, run.folder, {"clean/top1": 0.5}, {})
-    mirror({}, run.folder, {"clean/top1": 0.5}, {})
+    mirror({**TRACKING, "mode": "online"}, run.path, {"clean/top1": 0.5}, {})
+    mirror({}, run.path, {"clean/top1": 0.5}, {})
     assert fake.inits == []
 
 
 def test_evaluations_survive_wandb(monkeypatch, open_run, caplog):
     with open_run() as run:
-        (run.folder / "wandb_id").write_text("abc\n")
+        (run.path / "wandb_id").write_text("abc\n")
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fail_in=("init",)))
-    mirror({**TRACKING, "mode": "offline"}, run.folder, {"clean/top1": 0.5}, {})
+    mirror({**TRACKING, "mode": "offline"}, run.path, {"clean/top1": 0.5}, {})
     assert "in the run folder only" in caplog.text

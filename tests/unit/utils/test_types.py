@@ -18,7 +18,7 @@ from reldrop.config import CONFIG_PATH, RunSettings, check_group, check_keys
 from reldrop.data.points.transforms import PointTransform
 from reldrop.evaluate import evaluate
 from reldrop.evaluation.robustness import Robustness
-from reldrop.runs.run import run_folder
+from reldrop.runs.identity import run_folder
 from reldrop.runs.tracking import TrackingConfig
 from reldrop.sweeps.launchers import Parallel, Slurm
 from reldrop.sweeps.sweep import report
