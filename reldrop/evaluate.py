@@ -82,9 +82,14 @@ def evaluate(cfg: DictConfig) -> Any:
             evaluations.append(evaluator.evaluate(path))
         except UnreadableRun as error:  # of a sweep that is still going on
             logger.warning("left out: %s", error)
-    from reldrop.reporting.comparison import compare_runs  # matplotlib takes a while
+    from reldrop.reporting.comparison import compare_runs
 
-    compare_runs(evaluations, Path(settings.output or Path(settings.results_dir, suite.name)), settings.figures)
+    contests = compare_runs(evaluations, Path(settings.output or Path(settings.results_dir, suite.name)))
+    if settings.figures:
+        from reldrop.plotting.comparison import draw_contest  # matplotlib takes a while
+
+        for folder, contest in contests.items():
+            draw_contest(contest, folder)
     return evaluations
 
 

@@ -20,11 +20,12 @@ from reldrop.data import Data
 from reldrop.data.images.annotations import Regions, find_regions
 from reldrop.distributed.launch import one_device
 from reldrop.evaluation.robustness import Robustness
-from reldrop.reporting.records import Record, numbers
+from reldrop.reporting.records import Record
 from reldrop.runs.reader import Checkpoint, read_checkpoint
 from reldrop.runs.tracking import mirror
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import atomic_write, write_json_atomic, writing
+from reldrop.utils.nested import numbers
 
 logger = logging.getLogger("reldrop")
 
@@ -47,7 +48,7 @@ class Evaluation:
     def numbers(self) -> dict[str, float]:
         """The figures by their paths, e.g. curves/accuracy/most, without what describes them."""
         measured = {key: value for key, value in self.figures.items() if key not in ("seed", "settings")}
-        return dict(numbers(measured, between="/"))
+        return numbers(measured, "/")
 
     @classmethod
     def read(cls, folder: Path, name: str) -> "Evaluation | None":
@@ -136,7 +137,7 @@ class Evaluator:
 
     def _label(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Say of what and how: two evaluations with the same label are alike."""
-        run = Record.of(checkpoint.run, OmegaConf.to_container(checkpoint.cfg), figures={})  # as tables see it
+        run = Record.of(checkpoint.run, checkpoint.cfg, figures={})  # as tables see it
         return {
             "subject": checkpoint.name,
             "weights": hashlib.sha256(checkpoint.file.read_bytes()).hexdigest()[:16],

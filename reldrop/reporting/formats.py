@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from reldrop.reporting.cells import BASELINES, Cell
-from reldrop.reporting.layouts import Table
-from reldrop.reporting.scores import Score
-from reldrop.reporting.statistics import LEAST, Comparison
+from reldrop.reporting.layouts import Row, Table
+from reldrop.reporting.statistics import LEAST
 from reldrop.utils.text import format_columns
 
 LATEX = str.maketrans(
@@ -18,21 +17,22 @@ LATEX = str.maketrans(
 
 
 class Text(NamedTuple):
-    """What stands in a cell, and whether it is the best."""
+    """The text of a cell, and whether it is marked: the best arm, or a difference that is supported."""
 
     text: str
-    best: bool = False
+    marked: bool = False
 
 
 def terminal(table: Table) -> str:
-    """Return a table in aligned columns, with a star behind what is best, and its notes."""
-    lines = [[f"{cell.text} *" if cell.best else cell.text for cell in line] for line in _lines(table)]
+    """Return a table in aligned columns, with a star behind what is marked, and its notes."""
+    lines = [[f"{cell.text} *" if cell.marked else cell.text for cell in line] for line in _lines(table)]
     return _joined([*format_columns(lines), "", *legend(table), *_notes(table)])
 
 
 def markdown(table: Table) -> str:
-    """Return a table in Markdown, aligned, with what is best in bold, and its notes."""
-    lines = [[_escaped(f"**{cell.text}**" if cell.best else cell.text) for cell in line] for line in _lines(table)]
+    """Return a table in Markdown, aligned, with what is marked in bold, and its notes."""
+    lines = [[f"**{cell.text}**" if cell.marked else cell.text for cell in line] for line in _lines(table)]
+    lines = [[text.replace("|", "\\|") for text in line] for line in lines]
     notes = [f"- {note}" for note in [*legend(table), *_notes(table, "`{}`")]]
     return _joined([*format_columns(lines, "| ", " | ", " |"), "", *notes])
 
@@ -57,18 +57,11 @@ def latex(table: Table) -> str:
 
 def comma_separated(table: Table) -> str:
     """Return a line for each cell, with all that is known of it; shares are in percent."""
-    labels = [label for label in table.labels if label not in ("augmentation", "score", "seeds")]
-    differences = [
-        f"{figure}_{name.replace(' ', '_')}" for name in BASELINES for figure in ("minus", "low", "high", "p", "n")
-    ]
-    own = ["augmentation", "score", "unit", "n", "seeds", "mean", "deviation", "best"]
+    lines = [_flat(row, cell) for row in table.rows for cell in row.cells]
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*labels, *own, *differences, "published", "minus_published", "command"])
-    for row in table.rows:
-        named = dict(zip(table.labels, row.labels, strict=True))
-        for cell in row.cells:
-            writer.writerow([*(named[label] for label in labels), *_figures(cell)])
+    writer = csv.DictWriter(buffer, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return buffer.getvalue()
 
 
@@ -82,17 +75,19 @@ FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {  # name -> suffix of 
 
 def legend(table: Table) -> list[str]:
     """Return what explains the figures of a table, as far as they are in it."""
-    cells = [cell for cell in table.cells if cell.summary is not None]
     lines = ["Mean ± deviation (n - 1) over seeds; accuracies and other shares in percent."]
-    comparisons = [cell.comparisons[name] for cell, name in _compared(table) if name in cell.comparisons]
+    compared = ((row.cells[place], name) for row in table.rows for place, name in table.differences)
+    comparisons = [cell.comparisons[name] for cell, name in compared if name in cell.comparisons]
     if comparisons:
         level = f"{100 * comparisons[0].confidence:g} %"
         lines.append(
             f"Differences: mean over the n common seeds [{level} bootstrap interval], p of the paired t test; with n < {LEAST} "
             "nothing can be said."
         )
-    if any(cell.is_best for cell in cells):
+    if any(cell.is_best for cell in table.cells):
         lines.append("Marked as best: better than each other arm, by interval and test.")
+    if table.marks_differences and any(comparison.supported for comparison in comparisons):
+        lines.append("Marked differences: supported by interval and test.")
     return lines
 
 
@@ -102,14 +97,12 @@ def _lines(table: Table) -> list[list[Text]]:
     lines = [[*map(Text, [*table.labels, *table.columns, *titles])]]
     for row in table.rows:
         cells = [Text(_mean(cell, "seeds" in table.labels), cell.is_best) for cell in row.cells]
-        compared = [(row.cells[place], name) for place, name in table.differences]
-        differences = [Text(_difference(cell.score, cell.comparisons.get(name))) for cell, name in compared]
-        lines.append([*map(Text, row.labels), *cells, *differences])
+        differences = [_difference(row.cells[place], name) for place, name in table.differences]
+        lines.append([*map(Text, row.labels.values()), *cells, *differences])
+    if not table.marks_differences:
+        ends = len(table.labels) + len(table.columns)
+        lines = [[*line[:ends], *(Text(cell.text) for cell in line[ends:])] for line in lines]
     return lines
-
-
-def _compared(table: Table) -> list[tuple[Cell, str]]:
-    return [(row.cells[place], name) for row in table.rows for place, name in table.differences]
 
 
 def _mean(cell: Cell, is_counted: bool) -> str:
@@ -118,55 +111,70 @@ def _mean(cell: Cell, is_counted: bool) -> str:
         ours = "-"
     else:
         n, deviation = cell.summary.n, cell.summary.deviation
-        spread = "" if deviation is None else f" ± {cell.score.shown(deviation)}"
+        spread = "" if deviation is None else f" ± {cell.score.metric.format(deviation)}"
         count = "" if is_counted and n == len(cell.arm.runs) else f" (n={n})"
-        ours = f"{cell.score.shown(cell.summary.mean)}{spread}{count}"
+        ours = f"{cell.score.metric.format(cell.summary.mean)}{spread}{count}"
     if cell.published is None:
         return ours
-    published = f"published {_plain(cell.score, cell.published)}"
-    if cell.summary is None:
-        return f"{ours} ({published})"
-    return f"{ours} ({published}, {_plain(cell.score, _minus_published(cell), signed=True)})"
+    published = [f"published {_plain(cell, cell.published)}"]
+    if cell.summary is not None:
+        published.append(_plain(cell, _minus_published(cell), signed=True))
+    return f"{ours} ({', '.join(published)})"
 
 
-def _difference(score: Score, comparison: Comparison | None) -> str:
+def _difference(cell: Cell, baseline: str) -> Text:
+    metric, comparison = cell.score.metric, cell.comparisons.get(baseline)
     if comparison is None:
-        return "-"
-    mean = score.shown(comparison.difference, signed=True)
+        return Text("-")
+    mean = metric.format(comparison.difference, signed=True)
     if comparison.interval is None:
-        return f"{mean} (n={comparison.n})"
-    low, high = (score.shown(end, signed=True) for end in comparison.interval)
+        return Text(f"{mean} (n={comparison.n})")
+    low, high = (metric.format(end, signed=True) for end in comparison.interval)
     p_value = "" if comparison.p_value is None else f", p={comparison.p_value:.2g}"
-    return f"{mean} [{low}, {high}] (n={comparison.n}{p_value})"
+    return Text(f"{mean} [{low}, {high}] (n={comparison.n}{p_value})", comparison.supported)
 
 
-def _plain(score: Score, value: float, signed: bool = False) -> str:
+def _plain(cell: Cell, value: float, signed: bool = False) -> str:
     """A published value is in the table's unit already."""
-    return score.shown(value / score.scale, signed)
+    return cell.score.metric.format(value / cell.score.metric.scale, signed)
 
 
 def _minus_published(cell: Cell) -> float:
-    return cell.score.scale * cell.summary.mean - cell.published
+    return cell.score.metric.scale * cell.summary.mean - cell.published
 
 
-def _figures(cell: Cell) -> list[object]:
-    scale, summary = cell.score.scale, cell.summary
-    values = sorted(cell.arm.values(cell.score)) if cell.arm else []
-    line: list[object] = [cell.augmentation, cell.score.key, "percent" if cell.score.is_share else "", len(values)]
-    line.append(" ".join(map(str, values)))
-    line += [None, None] if summary is None else [_number(scale, summary.mean), _number(scale, summary.deviation)]
-    line.append(int(cell.is_best))
+def _flat(row: Row, cell: Cell) -> dict[str, object]:
+    """Return what is known of a cell by the columns of a CSV file."""
+    metric, summary = cell.score.metric, cell.summary
+
+    def number(value: float | None, scale: float = metric.scale) -> str | None:
+        return None if value is None else f"{scale * value:.6g}"
+
+    seeds = sorted(cell.arm.values(cell.score)) if cell.arm else []
+    line: dict[str, object] = {
+        **{title: text for title, text in row.labels.items() if title not in ("augmentation", "score", "seeds")},
+        "augmentation": cell.augmentation,
+        "score": cell.score.key,
+        "unit": "percent" if metric.unit == "percent" else "",
+        "n": len(seeds),
+        "seeds": " ".join(map(str, seeds)),
+        "mean": summary and number(summary.mean),
+        "deviation": summary and number(summary.deviation),
+        "best": int(cell.is_best),
+    }
     for name in BASELINES:
-        comparison = cell.comparisons.get(name)
-        low, high = (comparison.interval if comparison else None) or (None, None)
-        line += [_number(scale, value) for value in (comparison and comparison.difference, low, high)]
-        line += [_number(1, comparison and comparison.p_value), comparison and comparison.n]
-    known = summary is not None and cell.published is not None
-    return [*line, cell.published, _number(1, _minus_published(cell)) if known else None, cell.command]
-
-
-def _number(scale: float, value: float | None) -> str | None:
-    return None if value is None else f"{scale * value:.6g}"
+        comparison, end = cell.comparisons.get(name), name.replace(" ", "_")
+        low, high = (comparison and comparison.interval) or (None, None)
+        line |= {
+            f"minus_{end}": comparison and number(comparison.difference),
+            f"low_{end}": number(low),
+            f"high_{end}": number(high),
+            f"p_{end}": comparison and number(comparison.p_value, 1),
+            f"n_{end}": comparison and comparison.n,
+        }
+    both = summary is not None and cell.published is not None
+    minus = number(_minus_published(cell), 1) if both else None
+    return {**line, "published": cell.published, "minus_published": minus, "command": cell.command}
 
 
 def _notes(table: Table, quoted: str = "{}") -> list[str]:
@@ -186,11 +194,7 @@ def _notes(table: Table, quoted: str = "{}") -> list[str]:
 
 def _latex(cell: Text) -> str:
     text = cell.text.translate(LATEX)
-    return f"\\textbf{{{text}}}" if cell.best else text
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+    return f"\\textbf{{{text}}}" if cell.marked else text
 
 
 def _joined(lines: list[str]) -> str:

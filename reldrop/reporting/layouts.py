@@ -1,4 +1,4 @@
-"""Layouts of tables: a row for each setting, for the values in which settings differ, or the paper's."""
+"""Layouts of tables: a row for each setting, for the values in which settings differ, for each metric, or the paper's."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -23,9 +23,9 @@ AUGMENTATIONS = ("none", "random_erasing", "random_point_dropout", "reldrop_bloc
 
 @dataclass
 class Row:
-    """A row: its labels, its cells, and the run that says what data set and backbone it is about."""
+    """A row: its labels by their titles, its cells, and the run that says what data set and backbone it is about."""
 
-    labels: list[str]
+    labels: dict[str, str]
     cells: list[Cell]
     example: Record
 
@@ -36,18 +36,23 @@ class Table:
 
     Attributes:
         name: what it is, in a few words.
-        labels: titles of the labels of a row.
         columns: titles of the cells of a row.
         differences: columns whose differences to a baseline are shown as well: place of the column, name of the baseline.
+        rows: at least one; their labels have the same titles.
         notes: lines to go below.
+        marks_differences: whether differences that interval and test support are marked.
     """
 
     name: str
-    labels: list[str]
     columns: list[str]
     differences: list[tuple[int, str]]
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
+    marks_differences: bool = False
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.rows[0].labels)
 
     @property
     def cells(self) -> list[Cell]:
@@ -56,35 +61,53 @@ class Table:
 
 def table_of_settings(records: Sequence[Record], scores: Sequence[Score], confidence: float) -> Table:
     """Return a table with a row for each setting, and for the baselines that have no runs."""
-    labels = ["experiment", "dataset", "backbone", "augmentation", "setting", "steps", "seeds"]
 
-    def describe(record: Record, arm: Arm | None) -> list[str]:
-        steps = {as_text(run.figures["steps"]) for run in arm.runs.values() if "steps" in run.figures} if arm else ()
-        return [record.setting if arm else "-", "/".join(sorted(steps)) or "-"]
+    def labels(example: Record, augmentation: str, arm: Arm | None) -> dict[str, str]:
+        runs = list(arm.runs.values()) if arm else []
+        steps = sorted({as_text(run.figures["steps"]) for run in runs if "steps" in run.figures})
+        return {
+            "experiment": example.experiment,
+            "dataset": example.dataset,
+            "backbone": example.backbone,
+            "augmentation": augmentation,
+            "setting": example.setting if arm else "-",
+            "steps": "/".join(steps) or "-",
+            "seeds": str(len(runs)),
+        }
 
-    def line(record: Record, augmentation: str, arm: Arm | None) -> list[str]:
-        counted = str(len(arm.runs) if arm else 0)
-        return [record.experiment, record.dataset, record.backbone, augmentation, *describe(record, arm), counted]
-
-    return _by_setting("runs", records, scores, confidence, labels, line, complete=True)
+    return _by_setting("runs", records, scores, confidence, labels, complete=True)
 
 
 def ablation_table(records: Sequence[Record], scores: Sequence[Score], confidence: float) -> Table:
     """Return a table with a row for each setting, named by the values in which they differ."""
     keys = differing_keys(records)
 
-    def line(record: Record, augmentation: str, arm: Arm | None) -> list[str]:
-        shown = [shown_value(record, key) for key in keys]
-        return [*shown, str(len(arm.runs) if arm else 0)]
+    def labels(example: Record, augmentation: str, arm: Arm | None) -> dict[str, str]:
+        return {shown_key(key): shown_value(example, key) for key in keys} | {"seeds": str(len(arm.runs) if arm else 0)}
 
-    labels = [*map(shown_key, keys), "seeds"]
-    return _by_setting("ablation", records, scores, confidence, labels, line, complete=False)
+    return _by_setting("ablation", records, scores, confidence, labels, complete=False)
+
+
+def table_of_metrics(records: Sequence[Record], scores: Sequence[Score], confidence: float) -> Table:
+    """Return a table with a row for each metric and a column for each setting, the baselines first.
+
+    A column has the name of the augmentation and, where several settings have that, the values in which they differ.
+    """
+    arms = sorted(arms_by_setting(records), key=lambda arm: _place(AUGMENTATIONS, arm.example.augmentation))
+    rows = []
+    for score in scores:
+        cells = [Cell(score, arm.example.augmentation, arm) for arm in arms]
+        compare_all(cells, confidence)
+        rows.append(Row({"metric": score.metric.label}, cells, arms[0].example))
+    compared = {(place, name) for row in rows for place, cell in enumerate(row.cells) for name in cell.comparisons}
+    columns = [_column(arm.example, records) for arm in arms]
+    return Table("metrics", columns, sorted(compared), rows, _warning(records), marks_differences=True)
 
 
 def paper_table(
     name: str,
     records: Sequence[Record],
-    scores: Sequence[Score] | None,
+    scores: Sequence[Score],
     confidence: float,
     reldrop: Sequence[str] = (),
 ) -> Table:
@@ -93,7 +116,7 @@ def paper_table(
     It is of the runs of paper/table1_* or paper/table2_*, or, if there are none, of all but the ablations.
 
     Args:
-        scores: None for the paper's: test accuracy, and for ImageNet the zero-shot sets; instance and class mean accuracy.
+        scores: none for the paper's: test accuracy, and for ImageNet the zero-shot sets; instance and class mean accuracy.
         reldrop: the augmentations in the columns of RelDrop; reldrop_block or reldrop_point if there are none.
 
     Raises:
@@ -115,12 +138,13 @@ def paper_table(
     for label, members in _grouped(chosen, _cell_of_paper).items():
         found = _arms_of_row(members, arms, " ".join(label))
         shown = scores or [Score(key) for key in own]
-        if scores is None and not on_points and _is_on_imagenet(members):
+        if not scores and not on_points and _is_on_imagenet(members):
             shown = [*shown, *map(Score, ZERO_SHOT)]
         for score in shown:
             cells = [Cell(score, arm, found.get(arm)) for arm in arms]
             compare_all(cells, confidence)
-            rows.append(Row([*label, score.title], cells, members[0]))
+            titles = ("experiment", "dataset", "backbone", "score")
+            rows.append(Row(dict(zip(titles, (*label, score.metric.title), strict=True)), cells, members[0]))
         _fill_commands(rows[-len(shown) :], list(found.values()))
     differences = [(place, baseline) for place in range(2, len(arms)) for baseline in BASELINES]
     notes = []
@@ -129,14 +153,8 @@ def paper_table(
     if others := sorted({record.experiment for record in fitting} - {record.experiment for record in considered}):
         notes.append(f"Not shown: the experiments {', '.join(others)} (where=name=NAME shows one).")
     notes += _warning(chosen)
-    return Table(
-        f"{name}: {title.lower()}",
-        ["experiment", "dataset", "backbone", "score"],
-        [*map(_in_words, arms)],
-        differences,
-        rows,
-        notes,
-    )
+    columns = [arm.replace("reldrop_", "RelDrop-").replace("_", " ") for arm in arms]
+    return Table(f"{name}: {title.lower()}", columns, differences, rows, notes)
 
 
 def is_ablation(experiment: str) -> bool:
@@ -149,8 +167,7 @@ def _by_setting(
     records: Sequence[Record],
     scores: Sequence[Score],
     confidence: float,
-    labels: list[str],
-    line: Callable[[Record, str, Arm | None], list[str]],
+    labels: Callable[[Record, str, Arm | None], dict[str, str]],
     complete: bool,
 ) -> Table:
     """Return a table with a row for each setting; complete: and for each baseline without runs."""
@@ -164,14 +181,16 @@ def _by_setting(
         for augmentation, arm in [*present, *((name, None) for name in missing)]:
             example = arm.example if arm else arms[0].example
             cells = [Cell(score, augmentation, arm) for score in scores]
-            family.append(Row(line(example, augmentation, arm), cells, example))
+            family.append(Row(labels(example, augmentation, arm), cells, example))
         for column in zip(*(row.cells for row in family), strict=True):
             compare_all(column, confidence)
         _fill_commands(family, arms)
-        rows += sorted(family, key=lambda row: (_place(AUGMENTATIONS, row.cells[0].augmentation), _natural(row.labels)))
+        rows += sorted(
+            family, key=lambda row: (_place(AUGMENTATIONS, row.cells[0].augmentation), _natural(row.labels.values()))
+        )
     rows.sort(key=lambda row: (row.example.experiment, *_order(row.example)))  # stable: families stay together
     differences = [(0, baseline) for baseline in BASELINES if any(baseline in row.cells[0].comparisons for row in rows)]
-    return Table(name, labels, [score.title for score in scores], differences, rows, _warning(records))
+    return Table(name, [score.metric.title for score in scores], differences, rows, _warning(records))
 
 
 def _warning(records: Sequence[Record]) -> list[str]:
@@ -250,8 +269,12 @@ def differing_keys(records: Sequence[Record]) -> list[str]:
     return [*named, *(key for key in chosen if key not in named)] or ["augmentation.name"]
 
 
-def _in_words(augmentation: str) -> str:
-    return augmentation.replace("reldrop_", "RelDrop-").replace("_", " ")
+def _column(example: Record, records: Sequence[Record]) -> str:
+    alike = [record for record in records if record.augmentation == example.augmentation]
+    if len({record.setting for record in alike}) == 1:
+        return example.augmentation
+    values = (f"{shown_key(key)} {shown_value(example, key)}" for key in differing_keys(alike))
+    return ", ".join([example.augmentation, *values])
 
 
 def shown_key(key: str) -> str:
@@ -281,7 +304,7 @@ def _place(names: Sequence[str], name: str) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def _natural(texts: Sequence[str]) -> list[tuple[int, float, str]]:
+def _natural(texts: Iterable[str]) -> list[tuple[int, float, str]]:
     """A key by which resnet18 comes before resnet101, and 0.02 before 0.1."""
     parts = re.split(r"(\d+(?:\.\d+)?)", " ".join(texts))
     return [(0, float(part), "") if part[:1].isdigit() else (1, 0.0, part) for part in parts]

@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import DictConfig
 
+from reldrop.metrics.registry import current_key
 from reldrop.runs.identity import identity, run_hash
+from reldrop.runs.reader import RunFolder, run_folders
 from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.nested import flatten, numbers
 from reldrop.utils.text import unknown
 
 SAMPLES = ("dataset", "source", "train_samples", "test_samples")  # of summary.json: what was learned from and tested on
@@ -29,10 +30,10 @@ class Record:
     Attributes:
         run: its folder, or its address at W&B.
         seed: its seed.
-        settings: its identity without the seed, dotted key -> value; see `reldrop.runs.run.identity`.
+        settings: its identity without the seed, dotted key -> value; see `reldrop.runs.identity.identity`.
         figures: what it reached, dotted key -> number; accuracies and other shares in [0, 1].
         conditions: what the figures were measured on and how, e.g. summary.source or zero_shot.limit.
-        starts: of each start, time, commit, dirty flag and command or overrides, as far as they are known.
+        starts: of each start, time, commit, dirty flag and overrides, as far as they are known.
     """
 
     run: str
@@ -43,13 +44,13 @@ class Record:
     starts: Sequence[dict[str, Any]] = ()
 
     @classmethod
-    def of(cls, run: str, config: dict[str, Any], **content: Any) -> "Record":
-        """Return the record of a run with this resolved configuration.
+    def of(cls, run: str, config: DictConfig, **content: Any) -> "Record":
+        """Return the record of a run with this configuration.
 
         Raises:
             ReldropError: if the configuration is none of a run.
         """
-        settings = dict(_flat(identity(OmegaConf.create(config))))
+        settings = dict(flatten(identity(config)))
         if lacking := [key for key in ("name", "seed", *NAMES) if key not in settings]:
             raise ReldropError(f"its configuration lacks {', '.join(lacking)}")
         return cls(run, settings.pop("seed"), settings, **content)
@@ -70,7 +71,8 @@ class Record:
 
     @property
     def dataset(self) -> str:
-        return self.settings["dataset.name"]
+        """Its name; without one, that of its folder."""
+        return self.settings["dataset.name"] or Path(self.settings.get("dataset.folder") or "-").name
 
     @property
     def backbone(self) -> str:
@@ -110,14 +112,14 @@ def read_runs(results: Path) -> tuple[list[Record], list[str]]:
     Runs that are not finished are named in one more line.
     """
     records, remarks, unfinished = [], [], []
-    for folder in run_folders(results):
-        if not (folder / "summary.json").exists():
-            unfinished.append(str(folder))
+    for run in run_folders(results):
+        if not run.finished:
+            unfinished.append(str(run.path))
             continue
         try:
-            records.append(_read(folder))
-        except (ReldropError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            remarks.append(f"{folder} is left out: {first_line(error)}")
+            records.append(read_record(run))
+        except (ReldropError, ValueError, TypeError, AttributeError, KeyError) as error:
+            remarks.append(f"{run.path} is left out: {first_line(error)}")
     if unfinished:
         more = f" and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
         remarks.append(
@@ -126,36 +128,24 @@ def read_runs(results: Path) -> tuple[list[Record], list[str]]:
     return records, remarks
 
 
-def run_folders(results: Path) -> list[Path]:
-    """Return the folders of runs under `results`, finished or not."""
-    return sorted(folder for folder in (results / "runs").glob("*/*/seed*") if folder.is_dir())
-
-
-def read_json(file: Path) -> Any:
-    """Return the content of a JSON file.
+def read_record(run: RunFolder) -> Record:
+    """Return a run, finished or not, with the figures of its summary and of its evaluations.
 
     Raises:
-        ReldropError: naming the file, if it is damaged.
+        ReldropError: if a file is damaged.
     """
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise ReldropError(f"{file.name} is damaged ({first_line(error)})") from error
-
-
-def read_config(folder: Path) -> DictConfig:
-    """Return the resolved configuration of a run folder.
-
-    Raises:
-        ReldropError: if it is damaged or not there.
-    """
-    try:
-        config = OmegaConf.load(folder / "config.yaml")
-    except (OSError, YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise ReldropError(f"config.yaml cannot be read ({first_line(error)})") from error
-    if not isinstance(config, DictConfig):
-        raise ReldropError("config.yaml is no configuration")
-    return config
+    summary = run.summary() or {}
+    figures, conditions = numbers(summary), {f"summary.{key}": summary[key] for key in SAMPLES if key in summary}
+    for name, content in run.evaluations().items():
+        if isinstance(content, dict):
+            figures |= numbers({name: content})
+            conditions |= {f"{name}.{key}": value for key, value in _conditions(content)}
+    figures = {current_key(key): value for key, value in figures.items()}
+    starts = []
+    for start in run.environment():
+        code = start.get("git") or {"commit": None, "dirty": None}
+        starts.append({key: start[key] for key in ("time", "overrides") if start.get(key) is not None} | code)
+    return Record.of(str(run.path), run.config, figures=figures, conditions=conditions, starts=starts)
 
 
 def select(records: Sequence[Record], where: Sequence[str]) -> list[Record]:
@@ -190,56 +180,15 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
-def numbers(value: Any, prefix: str = "", between: str = ".") -> Iterator[tuple[str, float]]:
-    """Yield the numbers in nested dictionaries and lists, with their paths."""
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, item in items:
-        if isinstance(item, dict | list):
-            yield from numbers(item, f"{prefix}{key}{between}", between)
-        elif isinstance(item, int | float) and not isinstance(item, bool):
-            yield f"{prefix}{key}", item
-
-
-def _read(folder: Path) -> Record:
-    config = OmegaConf.to_container(read_config(folder))
-    environment = folder / "environment.json"
-    starts = read_json(environment)["starts"] if environment.exists() else []
-    summary = read_json(folder / "summary.json")
-    figures = dict(numbers(summary))
-    conditions = {f"summary.{key}": summary[key] for key in SAMPLES if key in summary}
-    for file in sorted(folder.glob("*.json")):
-        if file.name not in ("summary.json", "environment.json"):
-            content = read_json(file)
-            if isinstance(content, dict):
-                figures |= numbers(content, f"{file.stem}.")
-                conditions |= {f"{file.stem}.{key}": value for key, value in _conditions(content)}
-    return Record.of(
-        str(folder), config, figures=figures, conditions=conditions, starts=[_start(start) for start in starts]
-    )
-
-
 def _conditions(evaluation: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what the figures of an evaluation file depend on besides the run: its settings, its samples, the checkpoint."""
     if isinstance(settings := evaluation.get("settings"), dict):
-        yield from _flat(settings, "settings.")
+        yield from flatten(settings, prefix="settings.")
     if checkpoint := str(evaluation.get("subject", "")).partition(", ")[2]:
         yield "checkpoint", checkpoint
     for key, value in evaluation.items():
         if key not in OWN and (value is None or isinstance(value, str | bool | int)):
             yield key, value
-
-
-def _start(start: dict[str, Any]) -> dict[str, Any]:
-    known = {key: start[key] for key in ("time", "command", "overrides") if start.get(key) is not None}
-    return {**known, **(start.get("git") or {"commit": None, "dirty": None})}
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            yield from _flat(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item
 
 
 def _nested(settings: dict[str, Any]) -> dict[str, Any]:

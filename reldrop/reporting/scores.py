@@ -1,25 +1,13 @@
-"""The figures that a table can show: their titles, their unit and which direction is better."""
+"""The figures that a table shows, by what the registry of metrics or the user says of them."""
 
-import re
 from dataclasses import dataclass
+from functools import cached_property
 
-TITLES = {
-    "test_top1": "test, last",
-    "best_test_top1": "test, best",
-    "selected_test_top1": "test, selected by validation",
-    "test_class_mean": "class mean, last",
-    "best_test_class_mean": "class mean, best",
-    "generalization_gap": "train - test",
-    "zero_shot.imagenet_a.top1": "ImageNet-A",
-    "zero_shot.imagenet_r.top1": "ImageNet-R",
-    "zero_shot.imagenet_o.aupr": "ImageNet-O, AUPR",
-}
+from reldrop.metrics.registry import Better, Metric, Unit, find
+from reldrop.utils.errors import ReldropError
+
 DEFAULT = ("test_top1", "best_test_top1", "test_class_mean", "best_test_class_mean", "generalization_gap")
-ZERO_SHOT = tuple(key for key in TITLES if key.startswith("zero_shot."))
-_SHARES = (
-    r"top\d+|class_mean|gap|accuracy|probability|blocks|aupr|auroc|fpr95|aurra|calibration|difference|pointing|share"
-)
-_LOWER = r"gap|fpr95|calibration|loss|difference"
+ZERO_SHOT = ("zero_shot.imagenet_a.top1", "zero_shot.imagenet_r.top1", "zero_shot.imagenet_o.aupr")
 
 
 @dataclass(frozen=True)
@@ -28,40 +16,36 @@ class Score:
 
     Attributes:
         key: its dotted key: one of summary.json, or of another file of the run folder, e.g. zero_shot.imagenet_a.top1.
-        better: higher or lower; None for what its name says.
+        better: which direction is better; None for what the registry says.
+        unit: likewise its unit.
+
+    Raises:
+        ReldropError: for a metric that the registry does not know, without `better` and `unit`.
     """
 
     key: str
-    better: str | None = None
+    better: Better | None = None
+    unit: Unit | None = None
 
-    @property
-    def title(self) -> str:
-        return TITLES.get(self.key, self.key)
+    def __post_init__(self) -> None:
+        if find(self.key) is None and None in (self.better, self.unit):
+            raise ReldropError(
+                f"metric={self.key} is not in reldrop.metrics.registry; say which direction is better and its unit: "
+                "better=higher|lower|none unit=percent|plain"
+            )
 
-    @property
-    def is_share(self) -> bool:
-        """Whether it lies in [0, 1], or is a difference of such, and is shown in percent."""
-        return re.search(_SHARES, self.key) is not None
-
-    @property
-    def scale(self) -> float:
-        return 100.0 if self.is_share else 1.0
+    @cached_property
+    def metric(self) -> Metric:
+        """Title, unit and direction."""
+        known = find(self.key) or Metric(self.key)
+        return Metric(known.title, self.unit or known.unit, self.better or known.better)
 
     @property
     def sign(self) -> int:
-        """1 where higher is better, -1 where lower is."""
-        lower = re.search(_LOWER, self._leaf) is not None if self.better is None else self.better == "lower"
-        return -1 if lower else 1
+        """1 where higher is better, -1 where lower is, 0 where neither is."""
+        return {"higher": 1, "lower": -1, "none": 0}[self.metric.better]
 
     @property
     def file(self) -> str:
         """The file of the run folder that it comes from, without .json."""
         return self.key.split(".")[0] if "." in self.key else "summary"
-
-    def shown(self, value: float, signed: bool = False) -> str:
-        """Return a value, in percent if it is a share, with two decimals or four digits."""
-        return f"{self.scale * value:{'+' if signed else ''}{'.2f' if self.is_share else '.4g'}}"
-
-    @property
-    def _leaf(self) -> str:
-        return self.key.rpartition(".")[2]

@@ -1,33 +1,35 @@
 """Runs of a Weights & Biases project as records, the same as from their folders."""
 
-import shlex
+import re
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from reldrop.reporting.records import Record
 from reldrop.runs.reader import summary_of
 from reldrop.utils.errors import ReldropError, first_line
 
 
-def read_wandb(project: str) -> tuple[list[Record], list[str]]:
-    """Return the finished runs of ENTITY/PROJECT through W&B's public API, and a line on each that is left out.
+def read_wandb(source: str) -> tuple[list[Record], list[str]]:
+    """Return the finished runs of wandb:ENTITY/PROJECT through W&B's public API, and a line on each that is left out.
 
     Figures are computed from the history, as a run's summary is, and not taken from W&B's summary of last values.
 
     Raises:
         ReldropError: if W&B is not installed, there is no login, or the project cannot be read.
     """
-    if project.count("/") != 1 or not all(project.split("/")):
-        raise ReldropError(f"source=wandb:{project} must be source=wandb:ENTITY/PROJECT")
+    if not re.fullmatch("wandb:[^/]+/[^/]+", source):
+        raise ReldropError(f"source={source} must be source=wandb:ENTITY/PROJECT")
     try:
         import wandb
     except ImportError:
-        raise ReldropError(f"source=wandb:{project} needs W&B: pip install wandb") from None
+        raise ReldropError(f"source={source} needs W&B: pip install wandb") from None
     records, remarks = [], []
     try:
-        runs = list(wandb.Api().runs(project))
+        runs = list(wandb.Api().runs(source.removeprefix("wandb:")))
     except Exception as error:  # no login, no connection, no such project: each release has types of its own
         raise ReldropError(
-            f"source=wandb:{project} cannot be read ({first_line(error)}); check `wandb login`, the connection and the names"
+            f"source={source} cannot be read ({first_line(error)}); check `wandb login`, the connection and the names"
         ) from error
     for run in runs:
         try:
@@ -51,10 +53,11 @@ def _record(run: Any) -> Record | None:
     start: dict[str, Any] = {"commit": (metadata.get("git") or {}).get("commit"), "dirty": None}
     if metadata.get("startedAt"):
         start["time"] = metadata["startedAt"]
-    if metadata.get("program"):
-        start["command"] = shlex.join([metadata["program"], *metadata.get("args", [])])
+    words = metadata.get("args") or []
+    if not any(word.startswith("-") for word in words):  # no sweep, whose words are those of all its runs
+        start["overrides"] = words
     figures = {key: value for key, value in summary_of(history).items() if value is not None}
-    return Record.of(run.url, dict(run.config), figures=figures, starts=[start])
+    return Record.of(run.url, OmegaConf.create(dict(run.config)), figures=figures, starts=[start])
 
 
 def _is_over(config: dict[str, Any], last: dict[str, Any]) -> bool:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from reldrop import tables
 from reldrop.config import CONFIG_PATH
@@ -26,14 +25,14 @@ TOP1 = Score("test_top1")
 def run(capsys, monkeypatch, *words):
     """Return what the command prints, to its two streams."""
     monkeypatch.setattr(sys, "argv", ["tables", *map(str, words)])
-    tables.main()
+    tables.command()
     return capsys.readouterr()
 
 
 def fails(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["tables", *map(str, words)])
     with pytest.raises(SystemExit) as stop:
-        tables.main()
+        tables.command()
     assert stop.value.code.startswith("error: ")
     return stop.value.code
 
@@ -64,7 +63,7 @@ def composed(command):
     assert words[:3] == ["python", "-m", "reldrop.train"]
     with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
         cfg = compose("train", words[3:])
-    return Record.of("new", OmegaConf.to_container(cfg, resolve=True), figures={})
+    return Record.of("new", cfg, figures={})
 
 
 def has_settings_of(record, other):

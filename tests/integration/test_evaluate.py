@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from reldrop.backbones import resnet
 from reldrop.evaluate import evaluate
 from reldrop.plotting.curves import histogram_figure, line_figure
-from reldrop.reporting.comparison import group
+from reldrop.reporting.comparison import contest_of
 from reldrop.train import CONFIG_PATH, train
 from reldrop.utils.errors import ReldropError
 
@@ -107,8 +107,8 @@ def test_arms_are_compared_in_pairs(runs: Path, tmp_path: Path, capsys: pytest.C
     }
     cells = [cell.strip() for cell in text.splitlines()[2].split("|")]
     assert cells[1] == "test accuracy (%)"
-    assert cells[2] == f"{100 * np.mean(by_arm['none']):.2f} ± {100 * np.std(by_arm['none'], ddof=1):.2f}"
-    assert cells[4] == f"{100 * (np.mean(by_arm['reldrop_block']) - np.mean(by_arm['none'])):+.2f}"
+    assert cells[2] == f"{100 * np.mean(by_arm['none']):.2f} ± {100 * np.std(by_arm['none'], ddof=1):.2f} (n=2)"
+    assert cells[4] == f"{100 * (np.mean(by_arm['reldrop_block']) - np.mean(by_arm['none'])):+.2f} (n=2)"
     record = json.loads((place / "comparison.json").read_text())
     assert set(record["arms"]["none"]) == {"0", "1"}
     for name in ("occlusion_correct", "occlusion_probability", "blocks", "metrics"):
@@ -118,20 +118,20 @@ def test_arms_are_compared_in_pairs(runs: Path, tmp_path: Path, capsys: pytest.C
 
 def test_settings_of_one_augmentation_are_told_apart(runs: Path, tmp_path: Path) -> None:
     evaluations = []
-    for number, attribution in enumerate(("gradient", "random")):
-        (found,) = evaluate(config(runs, f"run={some_run(runs)}", "figures=false"))
+    (found,) = evaluate(config(runs, f"run={some_run(runs)}", "figures=false"))
+    for attribution in ("gradient", "random"):
         folder = tmp_path / attribution
         folder.mkdir()
         with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
             cfg = compose("train", ["augmentation=reldrop_block", f"attribution={attribution}"])
         OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-        evaluation = replace(
-            found, folder=folder, figures={**found.figures, "setting": str(number), "augmentation": "a"}
-        )
-        evaluations.append(evaluation)
-    assert list(group(evaluations)) == ["a, attribution GradientLRP", "a, attribution Random"]
-    (folder / "config.yaml").unlink()
-    assert list(group(evaluations)) == ["a 0", "a 1"]
+        evaluations.append(replace(found, folder=folder, figures={**found.figures, "setting": attribution}))
+    found = contest_of(evaluations).evaluations
+    assert list(found) == [f"reldrop_block, attribution {name}" for name in ("GradientLRP", "RandomRelevance")]
+    assert [list(of_seed) for of_seed in found.values()] == [[0], [0]]
+    for attribution in ("gradient", "random"):
+        (tmp_path / attribution / "config.yaml").unlink()
+    assert list(contest_of(evaluations).evaluations) == ["none, setting gradient", "none, setting random"]
 
 
 def test_runs_without_a_checkpoint_are_left_out_of_a_comparison(

@@ -77,16 +77,18 @@ def test_the_baseline_of_an_arm_with_another_attribution(records):
     official = {"attribution___target_": "reldrop.attribution.ReleaseLRP"}
     scores = [TOP1]
     one = table_of_settings([*none, *block, *(changed(run, **official) for run in block)], scores, 0.95)
-    assert ["none" in row.cells[0].comparisons for row in one.rows if row.labels[3] == "reldrop_block"] == [True, True]
+    assert [
+        "none" in row.cells[0].comparisons for row in one.rows if row.labels["augmentation"] == "reldrop_block"
+    ] == [True, True]
     lower = [changed(run, figures={"test_top1": 0.0}, **official) for run in none]
     two = table_of_settings([*none, *lower, *block, *(changed(run, **official) for run in block)], scores, 0.95)
-    rows = [row.cells[0] for row in two.rows if row.labels[3] == "reldrop_block"]
+    rows = [row.cells[0] for row in two.rows if row.labels["augmentation"] == "reldrop_block"]
     assert len({round(cell.comparisons["none"].difference, 6) for cell in rows}) == 2
-    area = {"augmentation__area": [0.02, 0.1]}
+    area = {"augmentation__scale": [0.02, 0.1]}
     random = arm(records, "random_erasing")
     small = [changed(run, figures={"test_top1": 0.0}, **area) for run in random]
     three = table_of_settings([*random, *small, *block, *(changed(run, **area) for run in block)], scores, 0.95)
-    rows = [row.cells[0] for row in three.rows if row.labels[3] == "reldrop_block"]
+    rows = [row.cells[0] for row in three.rows if row.labels["augmentation"] == "reldrop_block"]
     expected = [mean_of(block[:2]), mean_of(block[:2]) - mean_of(random)]
     differences = [cell.comparisons["random occlusion"].difference for cell in rows]
     assert sorted(differences) == pytest.approx(sorted(expected))

@@ -27,24 +27,24 @@ def test_commands_compose_to_the_missing_run(records):
     assert composed(shlex.join([*words, "seed=1"])).setting == missing.setting
 
 
-def test_commands_of_older_runs(records):
-    """Without overrides, the values of a sweep are replaced by those of the run."""
+def test_settings_of_one_augmentation_are_none_of_another(records):
+    words = [
+        "+experiment=cifar_resnet",
+        "augmentation=reldrop_block",
+        "+augmentation.k=3",
+        "seed=1",
+        "optimizer.lr=0.1",
+    ]
+    block = replace(arm(records, "reldrop_block")[1], starts=[{"overrides": [*words, "force=true", "x.y=[1,2]"]}])
+    kept = "python -m reldrop.train +experiment=cifar_resnet"
+    same = f"{kept} augmentation=reldrop_block +augmentation.k=3 optimizer.lr=0.1 'x.y=[1,2]' seed=7"
+    assert command_like(block, [7], "reldrop_block") == same
+    other = f"{kept} optimizer.lr=0.1 'x.y=[1,2]' augmentation=none seed=7"
+    assert command_like(block, [7], "none") == other
+
+
+def test_no_command_without_recorded_overrides(records):
+    """They are not guessed, e.g. from the words of a sweep."""
     block = arm(records, "reldrop_block")[1]
-
-    def like(command, augmentation="reldrop_block"):
-        run = replace(block, starts=[{"command": command}])
-        return command_like(run, [7], augmentation)
-
-    sweep = (
-        "/x/reldrop/train.py -m augmentation=none,reldrop_block seed=0,1 optimizer.lr=0.1,0.2 dataset.mean=[0.3,0.4]"
-    )
-    rest = "optimizer.lr=0.1 'dataset.mean=[0.3,0.4]'"
-    assert like(sweep) == f"python -m reldrop.train augmentation=reldrop_block {rest} seed=7"
-    assert like(f"{sweep} augmentation.k=3", "none") == f"python -m reldrop.train {rest} augmentation=none seed=7"
-    assert (
-        like("train.py backbone=resnet18,resnet_tiny force=true")
-        == "python -m reldrop.train backbone=resnet_tiny seed=7"
-    )
-    assert like("-m submitit.core._submit folder") is None
-    assert like("train.py +unknown.key=1,2") is None
-    assert like("train.py +experiment=paper/ablation_k") is None  # its grid is not in the command
+    for starts in ([], [{"commit": "0", "dirty": False}]):
+        assert command_like(replace(block, starts=starts), [7], "reldrop_block") is None

@@ -8,6 +8,7 @@ import pytest
 from reldrop.reporting.formats import comma_separated, latex, markdown, terminal
 from reldrop.reporting.layouts import ablation_table, paper_table
 from reldrop.reporting.scores import Score
+from reldrop.utils.errors import ReldropError
 from tests.helpers.tables import RUNS, TOP1, arm, changed, on_seeds, run
 
 
@@ -57,7 +58,7 @@ def test_zero_shot_rows_of_table_1(records):
     imagenet = [changed(run, figures=scores, dataset__name="imagenet") for run in records]
     table = paper_table("table1", [*records, *imagenet], None, 0.95)
     titles = ["test, last", "ImageNet-A", "ImageNet-R", "ImageNet-O, AUPR"]
-    assert [row.labels[3] for row in table.rows] == [*titles, "test, last"]  # the paper's data sets first
+    assert [row.labels["score"] for row in table.rows] == [*titles, "test, last"]  # the paper's data sets first
     assert table.rows[3].cells[0].summary.mean == pytest.approx(0.17)
     lacking = [run if run.seed else replace(run, figures={"test_top1": 0.5}) for run in imagenet]
     cell = paper_table("table1", lacking, None, 0.95).rows[1].cells[0]
@@ -78,7 +79,7 @@ def test_table_2(records):
     clouds = [changed(run, **points, augmentation__name=names[run.augmentation]) for run in records]
     table = paper_table("table2", [*records, *clouds], None, 0.95)
     assert table.columns == ["none", "random point dropout", "RelDrop-point"]
-    assert [row.labels for row in table.rows] == [
+    assert [[*row.labels.values()] for row in table.rows] == [
         ["digits_resnet", "modelnet40", "pointnet2_msg", "test, last"],
         ["digits_resnet", "modelnet40", "pointnet2_msg", "class mean, last"],
     ]
@@ -92,13 +93,13 @@ def test_a_paper_table_is_of_its_own_experiments(records):
     named = [changed(run, name=f"table1_digits{end}") for run in records for end in ("", "_smoke")]
     ablation = [changed(run, name="ablation_k", trainer__epochs=9) for run in records]
     table = paper_table("table1", [*records, *named, *ablation], None, 0.95)
-    assert [row.labels[0] for row in table.rows] == ["table1_digits", "table1_digits_smoke"]
+    assert [row.labels["experiment"] for row in table.rows] == ["table1_digits", "table1_digits_smoke"]
     assert "Not shown: the experiments ablation_k, digits_resnet (where=name=NAME shows one)." in table.notes
     assert any("smoke" in note for note in table.notes)
     assert any("smoke" in note for note in ablation_table(named, [Score("test_top1")], 0.95).notes)
     assert not ablation_table(records, [Score("test_top1")], 0.95).notes
     table = paper_table("table1", [*records, *ablation], None, 0.95)
-    assert [row.labels[0] for row in table.rows] == ["digits_resnet"]
+    assert [row.labels["experiment"] for row in table.rows] == ["digits_resnet"]
     patch = [changed(run, augmentation__name="reldrop_patch") for run in arm(records, "reldrop_block")]
     table = paper_table("table1", [*records, *patch], None, 0.95, ["reldrop_patch", "reldrop_block"])
     assert table.columns == ["none", "random erasing", "RelDrop-patch", "RelDrop-block"]
@@ -107,11 +108,11 @@ def test_a_paper_table_is_of_its_own_experiments(records):
 
 def test_an_ablation_shows_what_differs(records):
     block = arm(records, "reldrop_block")
-    settings = ({"augmentation__k": 5}, {"augmentation__k": 10, "augmentation__area": [0.02, 0.1]})
+    settings = ({"augmentation__k": 5}, {"augmentation__k": 10, "augmentation__scale": [0.02, 0.1]})
     others = [changed(run, **changes) for run in block for changes in settings]
     table = ablation_table([*arm(records, "none"), *block, *others], [TOP1], 0.95)
-    assert table.labels == ["augmentation", "augmentation.k", "augmentation.area", "seeds"]
-    assert [row.labels for row in table.rows] == [
+    assert table.labels == ["augmentation", "augmentation.k", "augmentation.scale", "seeds"]
+    assert [[*row.labels.values()] for row in table.rows] == [
         ["none", "-", "-", "3"],
         ["reldrop_block", "1", "[0.02,0.4]", "3"],
         ["reldrop_block", "5", "[0.02,0.4]", "3"],
@@ -120,14 +121,16 @@ def test_an_ablation_shows_what_differs(records):
     assert all("none" in row.cells[0].comparisons for row in table.rows[1:])
     kinds = [changed(run, attribution___target_="reldrop.attribution.RandomRelevance") for run in block]
     table = ablation_table([*block, *kinds], [TOP1], 0.95)
-    assert [row.labels[0] for row in table.rows] == ["GradientLRP", "Random"]
+    assert [row.labels["attribution"] for row in table.rows] == ["GradientLRP", "RandomRelevance"]
 
 
 def test_units_and_directions():
     assert Score("zero_shot.imagenet_o.fpr95").sign == Score("generalization_gap").sign == -1
     assert Score("evaluation.clean.top1").sign == 1
-    assert Score("train_loss").shown(1.23456) == "1.235"
-    assert Score("test_top1").shown(0.12345) == "12.35"
     assert Score("steps").file == "summary"
-    assert Score("evaluation.blocks.relevant.0.1").shown(0.5) == "50.00"
-    assert Score("evaluation.spread.effective_features").shown(123.4) == "123.4"
+    assert Score("evaluation.spread.gini").sign == 0
+    with pytest.raises(ReldropError, match=r"metric=gap_closed is not in .*better=higher\|lower\|none unit="):
+        Score("gap_closed", better="higher")
+    own = Score("gap_closed", better="higher", unit="percent")
+    assert (own.sign, own.metric.title, own.metric.format(0.5)) == (1, "gap_closed", "50.00")
+    assert Score("train_loss", unit="percent").metric.format(0.5) == "50.00"

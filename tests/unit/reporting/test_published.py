@@ -16,7 +16,7 @@ def test_where(records):
         return [(run.augmentation, run.seed) for run in select(records, where)]
 
     assert chosen("seed=1", "augmentation.name=r*") == [("random_erasing", 1), ("reldrop_block", 1)]
-    assert len(chosen("augmentation.area=[0.02,0.4]")) == 8  # none has no area and stays
+    assert len(chosen("augmentation.scale=[0.02,0.4]")) == 8  # none has no area and stays
     assert chosen("seed!=0,2") == [("none", 1), ("random_erasing", 1), ("reldrop_block", 1)]
     assert len(chosen(f"setting={records[0].setting}")) == 3
     with pytest.raises(ReldropError, match=r"no run has a setting augmentation\.kk; did you mean augmentation\.k\?"):

@@ -31,7 +31,7 @@ def test_records_of_folders(records):
 def test_the_hash_is_that_of_the_run_folder(tmp_path, experiment):
     with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
         cfg = compose("train", [f"+experiment={experiment}", f"data_dir={tmp_path}", "seed=3"])
-    record = Record.of("", OmegaConf.to_container(cfg, resolve=True), figures={})
+    record = Record.of("", cfg, figures={})
     assert run_folder(cfg).name == f"seed3-{record.config_hash}"
 
 
@@ -39,9 +39,9 @@ def test_where_the_data_lie_is_no_setting(results):
     file = next(results.glob("runs/*/none/seed0*/config.yaml"))
     config = OmegaConf.load(file)
     config.data_dir, config.dataset.root = "/a/b", "${data_dir}/c"
-    here = Record.of("here", OmegaConf.to_container(config, resolve=True), figures={})
+    here = Record.of("here", config, figures={})
     config.data_dir = "/elsewhere"
-    there = Record.of("there", OmegaConf.to_container(config, resolve=True), figures={})
+    there = Record.of("there", config, figures={})
     assert here.setting == there.setting
     assert here.settings["dataset.root"] == "/c"
 
@@ -55,7 +55,7 @@ def test_an_unreadable_run_among_good_ones(capsys, monkeypatch, results):
     lines = err.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("warning: ") for line in lines)
-    assert f"{first} is left out: summary.json is damaged" in lines[0]
+    assert f"{first} is left out: {first / 'summary.json'} is damaged" in lines[0]
     assert f"{second} is left out: " in lines[1]
     assert f"not finished and left out: {third} (see" in lines[2]
     assert "reldrop_block" in out

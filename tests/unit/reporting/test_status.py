@@ -6,8 +6,8 @@ import threading
 
 from omegaconf import OmegaConf
 
-from reldrop.reporting.status import status_of
 from reldrop.runs.identity import run_folder
+from reldrop.runs.reader import RunFolder
 from reldrop.runs.run import Run
 from tests.helpers.tables import run
 
@@ -25,13 +25,13 @@ def test_status(capsys, monkeypatch, results):
             if name == "failed":
                 started.fail(RuntimeError("no more memory"))
             if name == "running":
-                held = status_of(started.path)
-    assert (held.state, held.progress) == ("running", "epoch 2 of 5")
+                held = RunFolder(started.path)
+                assert (held.state, held.progress) == ("running", "epoch 2 of 5")
     with (folders["interrupted"] / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "st')  # cut off
     (results / "runs" / "digits_resnet" / "none" / "seed9-00000000").mkdir()
     finished = next(results.glob("runs/*/reldrop_block/seed0*"))
-    assert status_of(folders["running"]).state == "interrupted"  # nobody holds it any more
+    assert RunFolder(folders["running"]).state == "interrupted"  # nobody holds it any more
     lines = run(capsys, monkeypatch, "status", results).out.splitlines()
     assert lines[-1] == "12 runs: 8 finished, 2 interrupted, 1 failed, 1 unreadable"
     by_folder = {line.split()[2]: line for line in lines[2:-2]}
@@ -46,7 +46,7 @@ def test_steps_of_a_run_that_is_limited_in_them(results):
     config.trainer.max_steps = 100
     OmegaConf.save(config, folder / "config.yaml")
     (folder / "metrics.jsonl").write_text('{"epoch": 5, "step": 35}\n')
-    assert status_of(folder).progress == "step 35 of 100"
+    assert RunFolder(folder).progress == "step 35 of 100"
 
 
 def test_looking_at_a_run_does_not_keep_it_from_starting(results):

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from reldrop.reporting.commands import command_like
-from tests.helpers.tables import FIXTURES, RUNS, composed, fails, has_settings_of, run
+from reldrop.reporting.wandb_runs import read_wandb
+from tests.helpers.tables import FIXTURES, RUNS, arm, composed, fails, has_settings_of, run
 
 
 class FakeApi:
@@ -30,9 +31,7 @@ def wandb(monkeypatch):
 
 
 def test_runs_of_wandb_are_those_of_the_folders(records, wandb):
-    from reldrop.reporting.wandb_runs import read_wandb
-
-    theirs, remarks = read_wandb("lab/reldrop")
+    theirs, remarks = read_wandb("wandb:lab/reldrop")
     assert remarks == ["https://wandb.ai/lab/reldrop/runs/0000000a is not finished and left out"]
     ours = [run for run in records if run.augmentation != "random_erasing"]
     assert [run.settings for run in theirs] == [run.settings for run in ours]
@@ -41,7 +40,17 @@ def test_runs_of_wandb_are_those_of_the_folders(records, wandb):
     for their, own in zip(theirs, ours, strict=True):
         assert their.figures == {key: value for key, value in own.figures.items() if key not in samples}
         assert their.starts[0]["commit"] == own.starts[0]["commit"]
-    assert has_settings_of(composed(command_like(theirs[0], [4], "none")), ours[0])
+    assert command_like(theirs[0], [4], "none") is None  # the words of a sweep are not those of one run
+
+
+def test_commands_of_runs_of_wandb(records, wandb):
+    words = ["results_dir=fix", "trainer.epochs=5", "dataset.subset=800", "trainer.progress=false"]
+    answers = FakeApi().runs("lab/reldrop")
+    run = next(answers)
+    run.metadata["args"] = ["augmentation=none", "seed=0", *words]
+    wandb.Api = lambda: SimpleNamespace(runs=lambda path: [run])
+    ((record,), _) = read_wandb("wandb:lab/reldrop")
+    assert has_settings_of(composed(command_like(record, [4], "none")), arm(records, "none")[0])
 
 
 def test_a_table_from_wandb(capsys, monkeypatch, wandb):
