@@ -20,7 +20,7 @@ from reldrop.augmentation import (
     RelDropPixel,
     RelDropPoint,
 )
-from reldrop.backbones import point_network, resnet, vit
+from reldrop.backbones import point_network, timm_model
 from reldrop.data.base import Batch
 from reldrop.data.images.batch_crops import draw_crops
 from reldrop.data.images.dataset import ImageData, ImageSplit
@@ -85,15 +85,9 @@ def input_gradient(model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
     torch.autograd.grad(model(x).gather(1, targets[:, None]).sum(), x)
 
 
-def network(name: str, classes: int, size: int) -> nn.Module:
-    """Return a ResNet or vision transformer with random weights."""
-    build = vit if name.startswith(("vit", "deit")) else resnet
-    return build(name, num_classes=classes, size=size)
-
-
 def image_arms(options: argparse.Namespace, device: torch.device) -> Arms:
     torch.manual_seed(0)
-    model = network(options.backbone, 10, options.size).to(device)
+    model = timm_model(options.backbone, num_classes=10, size=options.size).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     inputs = torch.randn(options.batch_size, 3, options.size, options.size, device=device)
     targets = torch.randint(10, (options.batch_size,), device=device)

@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmark_arms import go_through, network, relevance_of, train_step
+from benchmark_arms import go_through, relevance_of, train_step
 from omegaconf import OmegaConf
 
 from reldrop.attribution import GradientLRP
 from reldrop.augmentation import NoAugmentation, RelDropBlock
+from reldrop.backbones import timm_model
 from reldrop.data import imagenet
 from reldrop.data.images.crops import RandomResizedCrop
 from reldrop.data.images.decoding import decode
@@ -39,7 +40,7 @@ def decoding_arms(
     pool = ProcessPoolExecutor(options.workers)
     parts = [range(start, len(paths), options.workers) for start in range(options.workers)]
     work = [([paths[index] for index in part], draws[list(part)]) for part in parts]
-    model = network(options.backbone, len(data.classes), options.size).to(device)
+    model = timm_model(options.backbone, num_classes=len(data.classes), size=options.size).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     step = partial(train_step, model, optimizer)
     occlude, attribution = RelDropBlock(probability=0.5), GradientLRP()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.attribution import GradientLRP
-from reldrop.backbones import resnet
+from reldrop.backbones import timm_model
 from reldrop.evaluation.occluders import Occluder, predict_masked
 from reldrop.metrics import occlusion
 
@@ -23,7 +23,7 @@ def flipping_arms(
     Relevance is theirs to compute.
     """
     torch.manual_seed(0)
-    model = resnet(options.backbone, num_classes=10, size=options.size).to(device).eval()
+    model = timm_model(options.backbone, num_classes=10, size=options.size).to(device).eval()
     inputs = torch.randn(options.samples, 3, options.size, options.size, device=device)
     targets = torch.randint(10, (options.samples,), device=device)
     few = slice(options.loop_samples)

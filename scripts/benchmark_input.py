@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from benchmark_arms import PADDING, STATISTICS, go_through, in_memory, network, train_step
+from benchmark_arms import PADDING, STATISTICS, go_through, in_memory, train_step
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from reldrop.augmentation import NoAugmentation, RandomErasing
+from reldrop.backbones import timm_model
 from reldrop.data.images.dataset import ImageData
 
 OURS, USUAL = "batches on the device", "DataLoader, image by image"
@@ -58,7 +59,7 @@ def input_arms(
     )
     data = in_memory(images, targets).to(device)
     torch.manual_seed(0)
-    model = network(options.backbone, 10, options.size).to(device)
+    model = timm_model(options.backbone, num_classes=10, size=options.size).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     step = partial(train_step, model, optimizer, NoAugmentation(), None)
     ways = {OURS: partial(_ours, data, options.batch_size), USUAL: partial(_usual, loader, device)}

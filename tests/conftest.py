@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from reldrop.backbones import resnet
+from reldrop.backbones import timm_model
 from reldrop.reporting.records import read_runs
 from tests.helpers.machine import missing_data, slurm_answers
 from tests.helpers.tables import RUNS
@@ -58,7 +58,7 @@ def results(tmp_path):
 def tiny() -> nn.Module:
     """A small ResNet in float32, in training mode."""
     torch.manual_seed(0)
-    return resnet("resnet_tiny", num_classes=10, size=16)
+    return timm_model("resnet_tiny", num_classes=10, size=16)
 
 
 @pytest.fixture

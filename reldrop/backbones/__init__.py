@@ -1,7 +1,6 @@
 """The networks that configurations name. timm is imported when one is built: it takes seconds, and not all need it."""
 
 from reldrop.backbones.points import point_network
-from reldrop.backbones.resnets import resnet
-from reldrop.backbones.vits import vit
+from reldrop.backbones.timm import timm_model
 
-__all__ = ["point_network", "resnet", "vit"]
+__all__ = ["point_network", "timm_model"]

@@ -1,14 +1,13 @@
-"""Batch norm in several processes: by the statistics of the whole batch, or each by those of its share."""
+"""Batch norm in several processes: by the statistics of the whole batch, or each by those of its shard."""
 
 from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+from torch.nn.modules._functions import SyncBatchNorm as SyncBatchNormFunction  # what torch.nn.SyncBatchNorm calls
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reldrop.backbones.point_layers import NormMax, PointNorm
@@ -16,10 +15,10 @@ from reldrop.utils.errors import ReldropError
 
 
 class SyncBatchNorm:
-    """Lets the batch norms of `model` take their statistics, in training, over the shares of all processes.
+    """Lets the batch norms of `model` take their statistics, in training, over the shards of all processes.
 
-    Unlike torch's SyncBatchNorm, it also works on the CPU, and the modules keep their types, which say to an
-    attribution what they are.
+    Unlike torch's SyncBatchNorm, it also works on the CPU, and the modules keep their types, by which an attribution
+    knows what they are.
 
     Attributes:
         shared: False while all processes have the same batch, each the whole of it.
@@ -46,56 +45,41 @@ class SyncBatchNorm:
             return type(norm).forward(norm, x)
         norm.num_batches_tracked.add_(1)
         flat = x.flatten(0, -2) if isinstance(norm, PointNorm) else x
-        buffers = norm.running_mean, norm.running_var
-        return _SyncBatchNormFunction.apply(flat, norm.weight, norm.bias, *buffers, norm.momentum, norm.eps).view_as(x)
+        if not x.is_cuda:
+            return _normalize(norm, flat).view_as(x)
+        buffers = norm.running_mean, norm.running_var, norm.eps, norm.momentum
+        group = dist.group.WORLD, dist.get_world_size()
+        return SyncBatchNormFunction.apply(flat, norm.weight, norm.bias, *buffers, *group).view_as(x)
 
 
-class _SyncBatchNormFunction(Function):
-    """Batch norm of x (B, C, ...) of this process by mean and variance over all processes."""
+def _normalize(norm: _BatchNorm, x: Tensor) -> Tensor:
+    """Return the batch norm of x (B, C, ...) of this process by mean and variance over all processes."""
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    shape = (-1, *(1 for _ in x.shape[2:]))
+    wide = x.to(norm.weight.dtype)
+    count = wide.new_tensor([x.numel() // x.shape[1]])
+    mean, count = _AllReduceSum.apply(torch.cat([wide.sum(axes), count])).split([x.shape[1], 1])
+    mean, count = mean / count, count.detach()
+    centered = wide - mean.view(shape)
+    variance = _AllReduceSum.apply(centered.square().sum(axes)) / count
+    norm.running_mean.lerp_(mean.detach(), norm.momentum)
+    norm.running_var.lerp_((variance * count / (count - 1)).detach(), norm.momentum)
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    return (centered * scale.view(shape) + norm.bias.view(shape)).to(x.dtype)
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        running_mean: Tensor,
-        running_var: Tensor,
-        momentum: float,
-        eps: float,
-    ) -> Tensor:
-        channels = x.shape[1]
-        variance, mean = torch.var_mean(x.to(weight.dtype), _others(x), correction=0)
-        own = torch.cat([mean, variance, mean.new_tensor([x.numel() // channels])])
-        gathered = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-        dist.all_gather(gathered, own)
-        means, variances, counts = torch.stack(gathered).split([channels, channels, 1], 1)
-        total = counts.sum()
-        mean = (means * counts).sum(0) / total
-        variance = ((variances + (means - mean).square()) * counts).sum(0) / total
-        running_mean.lerp_(mean, momentum)
-        running_var.lerp_(variance * total / (total - 1), momentum)
-        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt(), total)
-        return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+
+class _AllReduceSum(Function):
+    """The sum of a tensor over all processes; so is its gradient."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, inverse, total = ctx.saved_tensors
-        shape = (-1, *(1 for _ in x.shape[2:]))
-        normalized = (x.to(mean.dtype) - mean.view(shape)) * inverse.view(shape)
-        wide = grad.to(mean.dtype)
-        own = torch.stack([wide.sum(_others(x)), (wide * normalized).sum(_others(x))])
-        overall = own.clone()
-        dist.all_reduce(overall)
-        of_mean, of_variance = (overall / total).view(2, *shape)
-        scale = (weight * inverse).view(shape)
-        of_x = (scale * (wide - of_mean - normalized * of_variance)).to(x.dtype)
-        return of_x, own[1].to(weight.dtype), own[0].to(weight.dtype), None, None, None, None
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
 
-
-def _others(x: Tensor) -> list[int]:
-    return [axis for axis in range(x.ndim) if axis != 1]
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _AllReduceSum.forward(ctx, grad)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-from reldrop.backbones import point_network, resnet
+from reldrop.backbones import point_network, timm_model
 from reldrop.backbones.sync_batch_norm import SyncBatchNorm
 from reldrop.distributed.launch import disconnect
 from reldrop.distributed.sharding import BatchSharder
@@ -49,7 +49,7 @@ def gradient_errors() -> dict[str, float]:
     sharder = BatchSharder(dist.get_rank(), dist.get_world_size())
     errors = {}
     for name, batch in inputs.items():
-        build = partial(resnet, size=16) if name == "resnet_tiny" else partial(point_network, channels=6)
+        build = partial(timm_model, size=16) if name == "resnet_tiny" else partial(point_network, channels=6)
         whole = build(name, num_classes=10).double().train()
         for module in whole.modules():
             if isinstance(module, nn.Dropout):

@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.backbones import resnet
+from reldrop.backbones import timm_model
 from reldrop.evaluate import evaluate
 from reldrop.plotting.curves import histogram_figure, line_figure
 from reldrop.reporting.comparison import contest_of
@@ -184,9 +184,9 @@ def test_mistakes(runs: Path, tmp_path: Path) -> None:
 
 def test_an_attribution_that_is_unfit_is_refused(runs: Path, tmp_path: Path) -> None:
     cfg = OmegaConf.load(some_run(runs) / "config.yaml")
-    cfg.backbone = {"_target_": "reldrop.backbones.resnet", "name": "ecaresnet26t"}  # with gates
+    cfg.backbone = {"_target_": "reldrop.backbones.timm_model", "name": "ecaresnet26t"}  # with gates
     OmegaConf.save(cfg, tmp_path / "config.yaml")
-    network = resnet("ecaresnet26t", num_classes=10, channels=1, size=8)
+    network = timm_model("ecaresnet26t", num_classes=10, channels=1, size=8)
     torch.save({"model": network.state_dict(), "epoch": 1}, tmp_path / "last.pt")
     with pytest.raises(ReldropError, match="attribution=gradient"):
         evaluate(config(runs, f"run={tmp_path}"))

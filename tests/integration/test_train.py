@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reldrop.augmentation import RelDropBlock
-from reldrop.backbones import resnet
+from reldrop.backbones import timm_model
 from reldrop.runs.identity import run_folder
 from reldrop.train import CONFIG_PATH, train
 from tests.helpers.runs import POINTS, QUICK, config, fake_clouds, fake_data, metrics, weights
@@ -107,7 +107,7 @@ def test_starts_from_a_checkpoint_file(tmp_path: Path, reset_head: bool) -> None
     train(cfg)
     start = run_folder(cfg) / "best.pt"
     saved = torch.load(start, weights_only=True)["model"]
-    model = resnet("resnet_tiny", num_classes=10, channels=1, size=8, weights=str(start), reset_head=reset_head)
+    model = timm_model("resnet_tiny", num_classes=10, channels=1, size=8, weights=str(start), reset_head=reset_head)
     differs = {key for key, value in model.state_dict().items() if not torch.equal(value, saved[key])}
     assert differs == ({"fc.weight", "fc.bias"} if reset_head else set())
     assert not reset_head or 0.008 < model.fc.weight.std() < 0.012

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torchvision import transforms
 
-from reldrop.backbones import resnet
+from reldrop.backbones import timm_model
 from reldrop.evaluate import evaluate
 from reldrop.evaluation import imagenet_classes, zero_shot
 from reldrop.metrics.accuracy import restrict
@@ -40,7 +40,7 @@ def make_run(tmp_path: Path, *overrides: str, outputs: int = 1000) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     torch.manual_seed(0)
-    network = resnet("resnet_tiny", num_classes=outputs, size=48)
+    network = timm_model("resnet_tiny", num_classes=outputs, size=48)
     for name in ("last.pt", "best.pt"):
         torch.save({"model": network.state_dict(), "epoch": 3}, folder / name)
     return folder
@@ -64,7 +64,7 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(tmp_path) not in (folder / "zero_shot.json").read_text()
 
     # the same by hand, for one set
-    network = resnet("resnet_tiny", num_classes=1000, size=48)
+    network = timm_model("resnet_tiny", num_classes=1000, size=48)
     network.load_state_dict(torch.load(folder / "last.pt")["model"])
     network.eval()
     seen = transforms.Compose(

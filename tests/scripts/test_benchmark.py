@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from reldrop.attribution import GradientLRP
-from reldrop.backbones import point_network, resnet
+from reldrop.backbones import point_network, timm_model
 from reldrop.runs.identity import run_folder
 from reldrop.train import train
 from tests.helpers.networks import randomize
@@ -152,7 +152,7 @@ def test_decoding(tmp_path: Path) -> None:
 
 def test_both_ways_to_flip_pixels_agree() -> None:
     torch.manual_seed(0)
-    model = randomize(resnet("resnet_tiny", num_classes=10, size=16)).eval()
+    model = randomize(timm_model("resnet_tiny", num_classes=10, size=16)).eval()
     inputs, targets = torch.randn(12, 3, 16, 16, dtype=torch.float64), torch.arange(12) % 10
     batched = batched_curve(model, GradientLRP(), inputs, targets, steps=8, batch_size=5)
     assert torch.equal(batched, looped_curve(model, GradientLRP(), inputs, targets, steps=8))

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
 from reldrop import attribution, augmentation, data, metrics
-from reldrop.backbones import point_network, resnet, vit
+from reldrop.backbones import point_network, timm_model
 from reldrop.config import CONFIG_PATH, RunSettings, check_group, check_keys
 from reldrop.data.points.transforms import PointTransform
 from reldrop.evaluate import evaluate
@@ -233,8 +233,8 @@ LIBRARY: list[tuple[Callable[[], Any], str]] = [
     (lambda: attribution.GradientLRP(epsilon=-1), "epsilon=-1 must be at least 0"),
     (lambda: attribution.ZennitLRP(canonizer="vgg"), "canonizer='vgg' must be 'timm'"),
     (lambda: attribution.CenterPrior(0), "width=0 must be above 0"),
-    (lambda: resnet("resnet_tiny", num_classes=0), "num_classes=0 must be at least 1"),
-    (lambda: vit("vit_micro", num_classes=2, patch=0), "patch=0 must be at least 1"),
+    (lambda: timm_model("resnet_tiny", num_classes=0), "num_classes=0 must be at least 1"),
+    (lambda: timm_model("vit_micro", num_classes=2, patch=0), "patch=0 must be at least 1"),
     (lambda: point_network("pointnet3", num_classes=2), "name='pointnet3' must be 'pointnet'"),
     (lambda: data.digits("digits", [0.3], [0.3], flip="no"), "flip='no' must be true or false"),
     (lambda: data.shapes("shapes", points=1), "points=1 must be at least 2"),
