@@ -145,14 +145,15 @@ def compare_all(cells: Sequence[Cell], confidence: float) -> None:
 
 def _baseline(cell: Cell, candidates: Sequence[Cell]) -> Cell | None:
     """The one candidate, or the one of several that agrees in the settings that both have, e.g. attribution and area."""
+    own = cell.arm.example.settings
+
+    def agrees(settings: dict[str, Any]) -> bool:
+        common = [key for key in own.keys() & settings.keys() if key.startswith(OF_ARM) and key not in KIND]
+        return all(own[key] == settings[key] for key in common)
+
     if len(candidates) > 1:
-        candidates = [other for other in candidates if _agree(cell.arm.example, other.arm.example)]
+        candidates = [other for other in candidates if agrees(other.arm.example.settings)]
     return candidates[0] if len(candidates) == 1 else None
-
-
-def _agree(run: Record, other: Record) -> bool:
-    common = [key for key in run.settings.keys() & other.settings.keys() if key.startswith(OF_ARM)]
-    return all(run.settings[key] == other.settings[key] for key in common if key not in KIND)
 
 
 def _compare(cell: Cell, other: Cell, confidence: float) -> Comparison | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from reldrop.reporting.cells import BASELINES, Cell
 from reldrop.reporting.layouts import Row, Table
-from reldrop.reporting.statistics import LEAST
+from reldrop.reporting.statistics import MIN_SEEDS
 from reldrop.utils.text import format_columns
 
 LATEX = str.maketrans(
@@ -81,8 +81,8 @@ def legend(table: Table) -> list[str]:
     if comparisons:
         level = f"{100 * comparisons[0].confidence:g} %"
         lines.append(
-            f"Differences: mean over the n common seeds [{level} bootstrap interval], p of the paired t test; with n < {LEAST} "
-            "nothing can be said."
+            f"Differences: mean over the n common seeds [{level} bootstrap interval], p of the paired t test; "
+            f"with n < {MIN_SEEDS} nothing can be said."
         )
     if any(cell.is_best for cell in table.cells):
         lines.append("Marked as best: better than each other arm, by interval and test.")
@@ -97,11 +97,10 @@ def _lines(table: Table) -> list[list[Text]]:
     lines = [[*map(Text, [*table.labels, *table.columns, *titles])]]
     for row in table.rows:
         cells = [Text(_mean(cell, "seeds" in table.labels), cell.is_best) for cell in row.cells]
-        differences = [_difference(row.cells[place], name) for place, name in table.differences]
+        differences = (
+            _difference(row.cells[place], name, table.marks_differences) for place, name in table.differences
+        )
         lines.append([*map(Text, row.labels.values()), *cells, *differences])
-    if not table.marks_differences:
-        ends = len(table.labels) + len(table.columns)
-        lines = [[*line[:ends], *(Text(cell.text) for cell in line[ends:])] for line in lines]
     return lines
 
 
@@ -122,7 +121,7 @@ def _mean(cell: Cell, is_counted: bool) -> str:
     return f"{ours} ({', '.join(published)})"
 
 
-def _difference(cell: Cell, baseline: str) -> Text:
+def _difference(cell: Cell, baseline: str, is_marked: bool) -> Text:
     metric, comparison = cell.score.metric, cell.comparisons.get(baseline)
     if comparison is None:
         return Text("-")
@@ -131,7 +130,7 @@ def _difference(cell: Cell, baseline: str) -> Text:
         return Text(f"{mean} (n={comparison.n})")
     low, high = (metric.format(end, signed=True) for end in comparison.interval)
     p_value = "" if comparison.p_value is None else f", p={comparison.p_value:.2g}"
-    return Text(f"{mean} [{low}, {high}] (n={comparison.n}{p_value})", comparison.supported)
+    return Text(f"{mean} [{low}, {high}] (n={comparison.n}{p_value})", is_marked and comparison.supported)
 
 
 def _plain(cell: Cell, value: float, signed: bool = False) -> str:

@@ -135,11 +135,10 @@ def paper_table(
             f"paper={name} shows {' / '.join(arms)} on {title.lower()}, of which there are no finished runs (there are {there})"
         )
     rows = []
-    for label, members in _grouped(chosen, _cell_of_paper).items():
+    for label, members in _grouped(chosen, lambda run: (run.experiment, run.dataset, run.backbone)).items():
         found = _arms_of_row(members, arms, " ".join(label))
-        shown = scores or [Score(key) for key in own]
-        if not scores and not on_points and _is_on_imagenet(members):
-            shown = [*shown, *map(Score, ZERO_SHOT)]
+        with_zero_shot = label[1] == "imagenet" or any(key in run.figures for run in members for key in ZERO_SHOT)
+        shown = scores or [Score(key) for key in (*own, *(ZERO_SHOT if with_zero_shot and not on_points else ()))]
         for score in shown:
             cells = [Cell(score, arm, found.get(arm)) for arm in arms]
             compare_all(cells, confidence)
@@ -173,13 +172,15 @@ def _by_setting(
     """Return a table with a row for each setting; complete: and for each baseline without runs."""
     rows = []
     for arms in _grouped(arms_by_setting(records), lambda arm: arm.family).values():
+        first = arms[0].example
         present: list[tuple[str, Arm | None]] = [(arm.example.augmentation, arm) for arm in arms]
         # An ablation's grid goes without baselines where its values would mean nothing to them.
-        wanted = complete and not is_ablation(arms[0].example.experiment)
-        missing = _missing_baselines(arms[0].example, [name for name, _ in present]) if wanted else []
+        wanted = ("none", PAPER["table2" if first.on_points else "table1"][1])
+        wanted = wanted if complete and not is_ablation(first.experiment) else ()
+        present += [(name, None) for name in wanted if name not in dict(present)]
         family = []
-        for augmentation, arm in [*present, *((name, None) for name in missing)]:
-            example = arm.example if arm else arms[0].example
+        for augmentation, arm in present:
+            example = arm.example if arm else first
             cells = [Cell(score, augmentation, arm) for score in scores]
             family.append(Row(labels(example, augmentation, arm), cells, example))
         for column in zip(*(row.cells for row in family), strict=True):
@@ -198,11 +199,6 @@ def _warning(records: Sequence[Record]) -> list[str]:
     return ["Runs of smoke scale show that it runs; their figures are no results."] if smoke else []
 
 
-def _missing_baselines(record: Record, present: Sequence[str]) -> list[str]:
-    random = PAPER["table2" if record.on_points else "table1"][1]
-    return [name for name in ("none", random) if name not in present]
-
-
 def _fill_commands(rows: Sequence[Row], arms: Sequence[Arm]) -> None:
     """Say in each cell what would add the seeds that it lacks, of all that these arms have, or else the evaluations."""
     seeds = {seed for arm in arms for seed in arm.runs}
@@ -216,17 +212,12 @@ def _fill_commands(rows: Sequence[Row], arms: Sequence[Arm]) -> None:
             unmeasured.setdefault(cell.score.file, []).append(cell)
     for file, cells in unmeasured.items():
         runs = {run.run: None for cell in cells for run in cell.arm.runs.values() if cell.score.key not in run.figures}
+        first, *others = runs
+        if file not in SUITES or "://" in first:  # runs of W&B have no folder
+            continue
+        command = f"python -m reldrop.evaluate run={'$run' if others else first} suite={SUITES[file]}"
         for cell in cells:
-            cell.command = _evaluation(list(runs), file)
-
-
-def _evaluation(folders: Sequence[str], file: str) -> str | None:
-    suite = SUITES.get(file)
-    if suite is None or "://" in folders[0]:  # runs of W&B have no folder
-        return None
-    if len(folders) == 1:
-        return f"python -m reldrop.evaluate run={folders[0]} suite={suite}"
-    return f"for run in {' '.join(folders)}; do python -m reldrop.evaluate run=$run suite={suite}; done"
+            cell.command = f"for run in {' '.join(runs)}; do {command}; done" if others else command
 
 
 def _arms_of_row(members: Sequence[Record], arms: Sequence[str], where: str) -> dict[str, Arm]:
@@ -239,14 +230,6 @@ def _arms_of_row(members: Sequence[Record], arms: Sequence[str], where: str) -> 
     settings = [{key: value for key, value in run.settings.items() if not key.startswith(OF_ARM)} for run in examples]
     refuse_unlike(examples, settings, f"the arms of {where} differ in more than the augmentation")
     return found
-
-
-def _cell_of_paper(record: Record) -> tuple[str, str, str]:
-    return record.experiment, record.dataset, record.backbone
-
-
-def _is_on_imagenet(members: Sequence[Record]) -> bool:
-    return members[0].dataset == "imagenet" or any(key in run.figures for run in members for key in ZERO_SHOT)
 
 
 def differing_keys(records: Sequence[Record]) -> list[str]:

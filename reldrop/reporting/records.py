@@ -18,6 +18,7 @@ from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.nested import flatten, numbers
 from reldrop.utils.text import unknown
 
+NAMES = ("name", "seed", "dataset.name", "backbone.name", "augmentation.name")  # that every run has
 SAMPLES = ("dataset", "source", "train_samples", "test_samples")  # of summary.json: what was learned from and tested on
 # Of evaluation files: what says which run it was, and settings, which are nested.
 OWN = ("subject", "weights", "experiment", "dataset", "backbone", "augmentation", "seed", "setting", "settings")
@@ -51,19 +52,19 @@ class Record:
             ReldropError: if the configuration is none of a run.
         """
         settings = dict(flatten(identity(config)))
-        if lacking := [key for key in ("name", "seed", *NAMES) if key not in settings]:
+        if lacking := [key for key in NAMES if key not in settings]:
             raise ReldropError(f"its configuration lacks {', '.join(lacking)}")
         return cls(run, settings.pop("seed"), settings, **content)
 
     @cached_property
     def setting(self) -> str:
         """A hash of all settings but the seed."""
-        return run_hash(_nested(self.settings))
+        return run_hash(self.settings)
 
     @property
     def config_hash(self) -> str:
         """A hash of the settings with the seed, the one of a run folder's name."""
-        return run_hash(_nested({**self.settings, "seed": self.seed}))
+        return run_hash({**self.settings, "seed": self.seed})
 
     @property
     def experiment(self) -> str:
@@ -101,9 +102,6 @@ class Record:
         """Whether the value of a key is one of these, or like one with * and ?."""
         text = self.selectable[key]
         return any(text == pattern or fnmatchcase(text, pattern) for pattern in patterns)
-
-
-NAMES = ("dataset.name", "backbone.name", "augmentation.name")
 
 
 def read_runs(results: Path) -> tuple[list[Record], list[str]]:
@@ -189,15 +187,3 @@ def _conditions(evaluation: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in evaluation.items():
         if key not in OWN and (value is None or isinstance(value, str | bool | int)):
             yield key, value
-
-
-def _nested(settings: dict[str, Any]) -> dict[str, Any]:
-    """Undo `_flat`."""
-    nested: dict[str, Any] = {}
-    for key, value in settings.items():
-        *parents, leaf = key.split(".")
-        node = nested
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return nested

@@ -1,14 +1,12 @@
 """What a few seeds say: mean and deviation, and the paired difference of two arms with an interval and a test."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 RESAMPLES = 9999
-LEAST = 3  # common seeds, below which neither interval nor test says anything
+MIN_SEEDS = 3  # common seeds, below which neither interval nor test says anything
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,8 @@ class Comparison:
     Attributes:
         n: how many seeds they have in common.
         difference: mean of the differences, seed by seed.
-        interval: bootstrap confidence interval of that mean; None for fewer than `LEAST` seeds.
-        p_value: of the paired t test, two-sided; None for fewer than `LEAST` seeds, or where all differences are equal.
+        interval: bootstrap confidence interval of that mean; None for fewer than `MIN_SEEDS` seeds.
+        p_value: of the paired t test, two-sided; None for fewer than `MIN_SEEDS` seeds, or where all differences are equal.
         confidence: level of the interval, in (0, 1).
     """
 
@@ -70,18 +68,16 @@ def compare(
     if not common:
         return None
     differences = np.array([values[key] - baseline[key] for key in common])
-    if len(common) < LEAST:
-        return Comparison(len(common), float(differences.mean()), None, None, confidence)
+    mean = float(differences.mean())
+    if len(common) < MIN_SEEDS:
+        return Comparison(len(common), mean, None, None, confidence)
+    from scipy import stats  # takes seconds to import
+
     drawn = stats.bootstrap(
         (differences,), np.mean, n_resamples=RESAMPLES, confidence_level=confidence, method="percentile", rng=seed
     )
     low, high = (float(end) for end in drawn.confidence_interval)
-    return Comparison(len(common), float(differences.mean()), (low, high), _p_value(differences), confidence)
-
-
-def _p_value(differences: np.ndarray) -> float | None:
-    spread = np.ptp(differences)
-    if spread <= 1e-12 * np.abs(differences).max():  # equal but for rounding: t is not defined
-        return None
-    p_value = float(stats.ttest_1samp(differences, 0).pvalue)
-    return None if math.isnan(p_value) else p_value
+    p_value = None
+    if np.ptp(differences) > 1e-12 * np.abs(differences).max():  # else equal but for rounding: t is not defined
+        p_value = float(stats.ttest_1samp(differences, 0).pvalue)
+    return Comparison(len(common), mean, (low, high), p_value, confidence)

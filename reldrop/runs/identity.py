@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.nested import flatten
 
 # What a run's result does not depend on: where files lie, who watches, and how fast it goes. How many processes share
 # the work is no setting; that each normalizes by itself (sync_batchnorm=false) goes with their number.
@@ -54,8 +55,8 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
 
 
 def run_hash(identity: dict[str, Any]) -> str:
-    """Return 8 hexadecimal digits that stand for an identity."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
+    """Return 8 hexadecimal digits that stand for an identity, nested or flat."""
+    canonical = json.dumps(dict(flatten(identity)), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 

@@ -102,3 +102,24 @@ def test_figures_of_other_files_of_a_run(results):
     }
     cell = table_of_settings([record], [Score("evaluation.clean.top1")], 0.95).rows[0].cells[0]
     assert (cell.summary.n, cell.summary.mean) == (1, 0.25)
+
+
+def test_keys_of_older_results(results):
+    folder = next(results.glob("runs/*/none/seed0*"))
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["generalisation_gap"] = summary.pop("generalization_gap")
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "evaluation.json").write_text(json.dumps({"blocks": {"centre": {"0.1": 0.5, "mean": 0.25}}}))
+    figures = read_runs(results)[0][0].figures
+    assert figures["generalization_gap"] == summary["generalisation_gap"]
+    assert (figures["evaluation.blocks.center.0.1"], figures["evaluation.blocks.center.mean"]) == (0.5, 0.25)
+
+
+def test_a_data_set_without_a_name_has_that_of_its_folder(capsys, monkeypatch, results):
+    for file in results.glob("runs/*/*/seed*/config.yaml"):
+        config = OmegaConf.load(file)
+        config.dataset.name, config.dataset.folder = None, "data/of/mine"
+        OmegaConf.save(config, file)
+    assert {record.dataset for record in read_runs(results)[0]} == {"mine"}
+    assert "digits_resnet  mine     resnet_tiny  none" in run(capsys, monkeypatch, results).out
+    assert "digits_resnet  mine     resnet_tiny  test, last" in run(capsys, monkeypatch, results, "paper=table1").out
