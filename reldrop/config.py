@@ -37,6 +37,7 @@ class RunSettings:
     data_dir: str
     results_dir: str
     force: bool
+    run: Text | None
     dataset: Group
     backbone: Group
     augmentation: Group

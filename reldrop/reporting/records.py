@@ -51,7 +51,7 @@ class Record:
         Raises:
             ReldropError: if the configuration is none of a run.
         """
-        settings = dict(flatten(identity(config)))
+        settings = identity(config)
         if lacking := [key for key in NAMES if key not in settings]:
             raise ReldropError(f"its configuration lacks {', '.join(lacking)}")
         return cls(run, settings.pop("seed"), settings, **content)

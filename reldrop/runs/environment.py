@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from reldrop.distributed.launch import launched
 
 PACKAGES = ("torch", "torchvision", "timm", "zennit", "hydra-core", "lightning-fabric", "numpy", "trimesh")
@@ -25,6 +23,8 @@ def environment(overrides: Sequence[str] | None) -> dict[str, Any]:
     Args:
         overrides: what its configuration was composed with; None if that is not known.
     """
+    import torch  # takes a second
+
     cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

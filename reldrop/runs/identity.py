@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,16 @@ from omegaconf.errors import OmegaConfBaseException
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.nested import flatten
 
-# What a run's result does not depend on: where files lie, who watches, and how fast it goes. How many processes share
-# the work is no setting; that each normalizes by itself (sync_batchnorm=false) goes with their number.
-NOT_IDENTITY = (
-    "data_dir",
-    "run",
-    "results_dir",
-    "machine",
-    "tracking",
-    "force",
-    "launcher",
+IDENTITY_VERSION = 2  # of the rules of this file; runs of other versions have other folders
+
+# Groups and settings that a result does not depend on. What a scale (conf/scale) changes are settings of other groups.
+OUTSIDE = ("machine", "monitor", "tracking", "launcher", "scale", "data_dir", "results_dir", "force", "run")
+
+# Settings that came to conf/ after runs of this version had been made: "group.setting" -> the value that those runs had
+# without it. With this value, a setting is no part of the hash; so it must stay, also when the default changes later.
+ADDED_LATER: dict[str, Any] = {}
+
+NOT_IDENTITY = (  # until they have moved to another group
     "trainer.accelerator",
     "trainer.devices",
     "trainer.progress",
@@ -38,25 +39,29 @@ NOT_IDENTITY = (
 
 
 def identity(cfg: DictConfig) -> dict[str, Any]:
-    """Return the resolved configuration without the parts that do not change a run's result (`NOT_IDENTITY`).
+    """Return the settings that a run's result depends on, "group.setting" -> value.
+
+    A choice is told by its `name`, not by the Python path of its `_target_`. A whole number is an int, however written.
 
     Raises:
         ReldropError: where a value is missing or an interpolation leads nowhere.
     """
     content = _portable(resolved(cfg))
-    for key in NOT_IDENTITY:
-        *parents, leaf = key.split(".")
-        node: Any = content
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if isinstance(node, dict):
-            node.pop(leaf, None)
-    return content
+    settings = {}
+    for group, value in content.items():
+        if group in (*OUTSIDE, "identity_version"):
+            continue
+        if isinstance(value, dict) and value.get("name") is not None:
+            value = {key: item for key, item in value.items() if key != "_target_"}
+        settings[group] = _plain(value)
+    return {key: value for key, value in flatten(settings) if key not in NOT_IDENTITY}
 
 
 def run_hash(identity: dict[str, Any]) -> str:
     """Return 8 hexadecimal digits that stand for an identity, nested or flat."""
-    canonical = json.dumps(dict(flatten(identity)), sort_keys=True, separators=(",", ":"), default=str)
+    added = {key: _plain(value) for key, value in ADDED_LATER.items()}
+    settings = {key: value for key, value in flatten(identity) if key not in added or added[key] != value}
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
@@ -64,14 +69,32 @@ def run_folder(cfg: DictConfig) -> Path:
     """Return the folder of the run that `cfg` describes, whether or not it exists.
 
     Raises:
-        ReldropError: for a configuration that does not resolve, or a name that is no name for a folder.
+        ReldropError: for a configuration that does not resolve, a name that is no name for a folder, or a choice without
+            a name.
     """
-    content = identity(cfg)
-    names = {"name": content["name"], "augmentation.name": content["augmentation"]["name"]}
+    settings = identity(cfg)
+    names = {key: settings.get(key) for key in ("name", "augmentation.name")}
     for key, name in names.items():
         if name is None or not re.fullmatch(r"\w[\w.+=-]*", str(name)):
             raise ReldropError(f"{key}={name!r} names a folder: use letters, digits and . _ + = - only")
-    return Path(cfg.results_dir, "runs", *map(str, names.values()), f"seed{cfg.seed}-{run_hash(content)}")
+    for key in settings:
+        group, _, rest = key.partition(".")
+        if rest == "_target_":
+            raise ReldropError(f"{group}.name has no value; give the choice a name, by which its runs are told apart")
+    return Path(cfg.results_dir, "runs", *map(str, names.values()), f"seed{cfg.seed}-{run_hash(settings)}")
+
+
+def check_names(overrides: Sequence[str]) -> None:
+    """Refuse words of a command line that change what a choice is and leave it its name.
+
+    Raises:
+        ReldropError: for `group._target_=...` without `group.name=...`.
+    """
+    keys = [word.lstrip("+").partition("=")[0] for word in overrides]
+    for key in keys:
+        group, _, rest = key.rpartition(".")
+        if rest == "_target_" and f"{group}.name" not in keys:
+            raise ReldropError(f"{key} makes another choice of {group}; name it as well: {group}.name=NAME")
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -86,8 +109,17 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         raise ReldropError(f"the configuration does not resolve: {first_line(error)}") from error
 
 
+def _plain(value: Any) -> Any:
+    """Return a value with an int for each whole number."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _portable(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a resolved configuration with paths relative to data_dir, as `identity` has them: alike on all machines."""
+    """Return a resolved configuration with paths relative to data_dir: alike on all machines."""
     base = str(config.get("data_dir") or "")
 
     def relative(value: Any) -> Any:

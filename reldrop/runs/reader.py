@@ -89,7 +89,8 @@ class RunFolder:
         Raises:
             UnreadableRun: if the file is damaged.
         """
-        return self._read("summary.json", _json, "delete it, and the same command writes it again")
+        summary = self._read("summary.json", _json, "delete it, and the same command writes it again")
+        return summary and {key: value for key, value in summary.items() if key != "identity_version"}
 
     def history(self) -> list[dict[str, Any]]:
         """Return the records of the metrics log; a last line that was cut off in writing does not count.

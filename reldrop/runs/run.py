@@ -14,13 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from reldrop.distributed.launch import should_report
 from reldrop.runs.environment import environment
-from reldrop.runs.identity import resolved, run_folder
+from reldrop.runs.identity import IDENTITY_VERSION, check_names, resolved, run_folder
 from reldrop.runs.reader import RunFolder
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import atomic_write, finite, write_json_atomic, write_text_atomic, writing
@@ -44,11 +43,11 @@ class Run(RunFolder):
 
     def __init__(self, cfg: DictConfig, overrides: Sequence[str] | None = None) -> None:
         super().__init__(run_folder(cfg))
-        text = _as_yaml(cfg)
+        content = _content(cfg, overrides)
         with writing(f"to run folder {self.path}", "set results_dir to a folder that can be written"):
             self._lock = _lock(self.path)
             try:
-                self._start(text, overrides, force=bool(cfg.get("force")))
+                self._start(content, overrides, force=bool(cfg.get("force")))
             except BaseException:
                 self.close()
                 raise
@@ -85,12 +84,14 @@ class Run(RunFolder):
 
     def save(self, state: dict[str, Any], name: str) -> None:
         """Write a checkpoint; until it is complete, an earlier one of that name stays."""
+        import torch  # takes a second
+
         with atomic_write(self.path / name) as file:
             torch.save(state, file)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the result, which marks the run as finished."""
-        write_json_atomic(self.path / "summary.json", summary)
+        write_json_atomic(self.path / "summary.json", {**summary, "identity_version": IDENTITY_VERSION})
         (self.path / "FAILED").unlink(missing_ok=True)
 
     def fail(self, error: BaseException) -> None:
@@ -152,7 +153,7 @@ def prepare(cfg: DictConfig, overrides: Sequence[str]) -> Path:
         ReldropError: if the folder cannot be written, or is to be cleared while another process holds it.
     """
     folder = RunFolder(run_folder(cfg))
-    text, force = _as_yaml(cfg), bool(cfg.get("force"))
+    content, force = _content(cfg, overrides), bool(cfg.get("force"))
     if not force and folder.state != "waiting":
         return folder.path
     with writing(f"to run folder {folder.path}", "set results_dir to a folder that can be written"):
@@ -161,7 +162,7 @@ def prepare(cfg: DictConfig, overrides: Sequence[str]) -> Path:
             if force:
                 _clear(folder.path)
             if not (folder.path / "environment.json").exists():  # started in the meantime
-                _write_config(folder.path, text, overrides)
+                _write_config(folder.path, content, overrides)
         finally:
             lock.release()
     return folder.path
@@ -187,6 +188,7 @@ def load_prepared(folder: Path, overrides: Sequence[str] = ()) -> DictConfig:
         ReldropError: if it has no configuration, or the run of the configuration has another folder.
     """
     cfg = RunFolder(folder).config
+    cfg.pop("identity_version", None)
     folder = folder.absolute()
     cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist(list(overrides)), {"results_dir": str(folder.parents[3])})
     if (own := run_folder(cfg)) != folder:
@@ -197,9 +199,10 @@ def load_prepared(folder: Path, overrides: Sequence[str] = ()) -> DictConfig:
     return cfg
 
 
-def _as_yaml(cfg: DictConfig) -> str:
+def _content(cfg: DictConfig, overrides: Sequence[str] | None) -> str:
     """Return the configuration to write to the run folder; whoever reads it back does not start over again."""
-    return OmegaConf.to_yaml({**resolved(cfg), "force": False})
+    check_names(overrides or ())
+    return OmegaConf.to_yaml({"identity_version": IDENTITY_VERSION, **resolved(cfg), "force": False})
 
 
 def _write_config(folder: Path, config: str, overrides: Sequence[str] | None) -> None:

@@ -11,9 +11,10 @@ def make_config(results_dir, **changes):
             "data_dir": "/data",
             "results_dir": str(results_dir),
             "force": False,
-            "dataset": {"root": "${data_dir}/cubs", "workers": 4, "size": 32},
+            "dataset": {"size": 32},
             "augmentation": {"name": "reldrop", "alpha": 0.4},
-            "trainer": {"epochs": 5, "devices": 1, "accelerator": "cpu", "checkpoint_every": 1},
+            "trainer": {"epochs": 5},
+            "machine": {"accelerator": "cpu", "cache_dir": "${data_dir}/cubs"},
             "tracking": {"mode": "disabled"},
         }
     )

@@ -8,13 +8,22 @@ from omegaconf import OmegaConf
 
 from reldrop.runs.identity import run_folder
 from reldrop.runs.reader import RunFolder
-from reldrop.runs.run import Run
+from reldrop.runs.run import Run, prepare
 from tests.helpers.tables import run
 
 
-def test_status(capsys, monkeypatch, results):
+def named(results):
+    """Return the configuration of an earlier run, with names as today's choices have them."""
     cfg = OmegaConf.load(next(results.glob("runs/*/none/seed0*/config.yaml")))
     cfg.results_dir = str(results)
+    for choice in cfg.values():
+        if OmegaConf.is_dict(choice) and "name" not in choice:
+            choice.name = "some"
+    return cfg
+
+
+def test_status(capsys, monkeypatch, results):
+    cfg = named(results)
     folders = {}
     for seed, name in enumerate(("running", "failed", "interrupted"), start=5):
         cfg.seed = seed
@@ -32,8 +41,9 @@ def test_status(capsys, monkeypatch, results):
     (results / "runs" / "digits_resnet" / "none" / "seed9-00000000").mkdir()
     finished = next(results.glob("runs/*/reldrop_block/seed0*"))
     assert RunFolder(folders["running"]).state == "interrupted"  # nobody holds it any more
+    prepare(OmegaConf.merge(cfg, {"seed": 8}), [])
     lines = run(capsys, monkeypatch, "status", results).out.splitlines()
-    assert lines[-1] == "12 runs: 8 finished, 2 interrupted, 1 failed, 1 unreadable"
+    assert lines[-1] == "13 runs: 8 finished, 2 interrupted, 1 failed, 1 waiting, 1 unreadable"
     by_folder = {line.split()[2]: line for line in lines[2:-2]}
     assert re.search(r"failed +epoch 2 of 5 +RuntimeError: no more memory$", by_folder[folders["failed"].name])
     assert re.search(r"interrupted +epoch 2 of 5$", by_folder[folders["interrupted"].name])
@@ -50,8 +60,8 @@ def test_steps_of_a_run_that_is_limited_in_them(results):
 
 
 def test_looking_at_a_run_does_not_keep_it_from_starting(results):
-    cfg = OmegaConf.load(next(results.glob("runs/*/none/seed0*/config.yaml")))
-    cfg.results_dir, cfg.seed = str(results), 5
+    cfg = named(results)
+    cfg.seed = 5
     with Run(cfg) as first:
         assert first.is_held
     assert not first.is_held

@@ -26,7 +26,7 @@ def test_first_start_and_resume_write_down_configuration_and_environment(cfg):
         with Run(cfg) as run:
             pass
     config = OmegaConf.load(run.path / "config.yaml")
-    assert config.dataset.root == "/data/cubs"
+    assert config.machine.cache_dir == "/data/cubs"
     first, second = json.loads((run.path / "environment.json").read_text())["starts"]
     assert first["packages"]["torch"] == second["packages"]["torch"]
     assert {"git", "python", "platform", "devices", "hostname", "command", "time"} <= set(first)
@@ -181,9 +181,9 @@ def test_prepared_run_trains_where_its_folder_is_now(trainable, tmp_path):
     (tmp_path / "moved").mkdir()
     (tmp_path / "runs").rename(tmp_path / "moved" / "runs")
     moved = tmp_path / "moved" / folder.relative_to(tmp_path)
-    cfg = load_prepared(moved, ["trainer.accelerator=cuda"])
+    cfg = load_prepared(moved, ["machine.accelerator=cuda"])
     assert run_folder(cfg) == moved
-    assert cfg.trainer.accelerator == "cuda"
+    assert cfg.machine.accelerator == "cuda"
 
 
 def test_prepared_run_cannot_become_another_one(trainable, tmp_path):
