@@ -13,7 +13,7 @@ from reldrop.runs.identity import run_folder
 from tests.helpers.paths import ROOT
 from tests.helpers.runs import QUICK, config
 
-STEPS = [*QUICK, "optimizer._target_=tests.helpers.sweep_pieces.SGD"]
+STEPS = [*QUICK, "optimizer._target_=tests.helpers.sweep_pieces.SGD", "optimizer.name=steps"]
 
 
 GRID = ["augmentation=reldrop_block,none,random_erasing", "seed=0,1"]

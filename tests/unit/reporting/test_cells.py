@@ -74,7 +74,7 @@ def test_best_only_where_the_seeds_support_it(records):
 def test_the_baseline_of_an_arm_with_another_attribution(records):
     """An arm without relevance may stand for any attribution; where it was run for each, the same is taken."""
     none, block = arm(records, "none"), arm(records, "reldrop_block")
-    official = {"attribution___target_": "reldrop.attribution.ReleaseLRP"}
+    official = {"attribution__name": "release"}
     scores = [TOP1]
     one = table_of_settings([*none, *block, *(changed(run, **official) for run in block)], scores, 0.95)
     assert [
