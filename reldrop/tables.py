@@ -10,9 +10,8 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from reldrop.config import CONFIG_PATH, check, suggest
-from reldrop.reporting.formats import FORMATS
+from reldrop.reporting.formats import FORMATS, provenance
 from reldrop.reporting.layouts import Table
-from reldrop.reporting.provenance import provenance
 from reldrop.reporting.records import read_runs, select
 from reldrop.reporting.request import Request
 from reldrop.reporting.status import status_table

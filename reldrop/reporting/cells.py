@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from reldrop.metrics.registry import Better, Metric, Unit, find
 from reldrop.reporting.records import Record, as_text
-from reldrop.reporting.scores import Score
 from reldrop.reporting.statistics import Comparison, Summary, compare, summarize
 from reldrop.runs.identity import run_hash
 from reldrop.utils.errors import ReldropError
@@ -14,8 +15,48 @@ from reldrop.utils.errors import ReldropError
 BASELINES = {"none": ("none",), "random occlusion": ("random_erasing", "random_point_dropout")}
 # Settings in which arms may differ and yet be compared: an arm without relevance does nothing with these.
 OF_ARM = ("augmentation.", "attribution.", "trainer.eval_after_attribution")
-
 KIND = ("augmentation.name", "augmentation._target_")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure of runs.
+
+    Attributes:
+        key: its dotted key: one of summary.json, or of another file of the run folder, e.g. zero_shot.imagenet_a.top1.
+        better: which direction is better; None for what the registry says.
+        unit: likewise its unit.
+
+    Raises:
+        ReldropError: for a metric that the registry does not know, without `better` and `unit`.
+    """
+
+    key: str
+    better: Better | None = None
+    unit: Unit | None = None
+
+    def __post_init__(self) -> None:
+        if find(self.key) is None and None in (self.better, self.unit):
+            raise ReldropError(
+                f"metric={self.key} is not in reldrop.metrics.registry; say which direction is better and its unit: "
+                "better=higher|lower|none unit=percent|plain"
+            )
+
+    @cached_property
+    def metric(self) -> Metric:
+        """Title, unit and direction."""
+        known = find(self.key) or Metric(self.key)
+        return Metric(known.title, self.unit or known.unit, self.better or known.better)
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, -1 where lower is, 0 where neither is."""
+        return {"higher": 1, "lower": -1, "none": 0}[self.metric.better]
+
+    @property
+    def file(self) -> str:
+        """The file of the run folder that it comes from, without .json."""
+        return self.key.split(".")[0] if "." in self.key else "summary"
 
 
 @dataclass(frozen=True)
@@ -66,6 +107,10 @@ class Cell:
         values = self.arm.values(self.score) if self.arm else {}
         if values:
             self.summary = summarize(list(values.values()))
+
+    def compare(self, other: "Cell", confidence: float) -> Comparison | None:
+        """Return the paired difference of two arms that have runs; None without common seeds."""
+        return compare(self.arm.values(self.score), other.arm.values(other.score), confidence)
 
 
 def arm_of(records: Iterable[Record], cell: str) -> Arm:
@@ -132,12 +177,12 @@ def compare_all(cells: Sequence[Cell], confidence: float) -> None:
         earlier = [own for names in list(BASELINES.values())[: place + 1] for own in names]
         for cell in (cell for cell in present if cell.augmentation not in earlier):
             baseline = _baseline(cell, [other for other in present if other.augmentation in augmentations])
-            comparison = baseline and _compare(cell, baseline, confidence)
+            comparison = baseline and cell.compare(baseline, confidence)
             if comparison is not None:
                 cell.comparisons[name] = comparison
     if len(present) > 1:
         best = max(present, key=lambda cell: cell.score.sign * cell.summary.mean)
-        others = [_compare(best, other, confidence) for other in present if other is not best]
+        others = [best.compare(other, confidence) for other in present if other is not best]
         best.is_best = all(
             other is not None and other.supported and best.score.sign * other.difference > 0 for other in others
         )
@@ -154,10 +199,6 @@ def _baseline(cell: Cell, candidates: Sequence[Cell]) -> Cell | None:
     if len(candidates) > 1:
         candidates = [other for other in candidates if agrees(other.arm.example.settings)]
     return candidates[0] if len(candidates) == 1 else None
-
-
-def _compare(cell: Cell, other: Cell, confidence: float) -> Comparison | None:
-    return compare(cell.arm.values(cell.score), other.arm.values(other.score), confidence)
 
 
 def _refuse_unlike_measurements(cells: Sequence[Cell]) -> None:

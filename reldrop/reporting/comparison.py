@@ -10,10 +10,10 @@ import torch
 
 from reldrop.evaluation.evaluator import Evaluation
 from reldrop.metrics.registry import current_key, find
+from reldrop.reporting.cells import Score
 from reldrop.reporting.formats import markdown
 from reldrop.reporting.layouts import Table, table_of_metrics
 from reldrop.reporting.records import Record
-from reldrop.reporting.scores import Score
 from reldrop.runs.reader import RunFolder
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import write_json_atomic, write_text_atomic, writing

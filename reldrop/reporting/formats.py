@@ -1,13 +1,14 @@
-"""Formats of tables: for the terminal, Markdown, LaTeX and CSV."""
+"""Formats of tables: for the terminal, Markdown, LaTeX and CSV; and the runs that a table came from."""
 
 import csv
 import io
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from reldrop.metrics.registry import Metric
 from reldrop.reporting.cells import BASELINES, Cell
 from reldrop.reporting.layouts import Row, Table
-from reldrop.reporting.statistics import MIN_SEEDS
+from reldrop.reporting.statistics import MIN_SEEDS, Comparison
 from reldrop.utils.text import format_columns
 
 LATEX = str.maketrans(
@@ -16,43 +17,27 @@ LATEX = str.maketrans(
 )
 
 
-class Text(NamedTuple):
-    """The text of a cell, and whether it is marked: the best arm, or a difference that is supported."""
-
-    text: str
-    marked: bool = False
-
-
 def terminal(table: Table) -> str:
     """Return a table in aligned columns, with a star behind what is marked, and its notes."""
-    lines = [[f"{cell.text} *" if cell.marked else cell.text for cell in line] for line in _lines(table)]
-    return _joined([*format_columns(lines), "", *legend(table), *_notes(table)])
+    return _joined([*format_columns(_lines(table, "{} *")), "", *legend(table), *_notes(table)])
 
 
 def markdown(table: Table) -> str:
     """Return a table in Markdown, aligned, with what is marked in bold, and its notes."""
-    lines = [[f"**{cell.text}**" if cell.marked else cell.text for cell in line] for line in _lines(table)]
-    lines = [[text.replace("|", "\\|") for text in line] for line in lines]
+    lines = _lines(table, "**{}**", lambda text: text.replace("|", "\\|"))
     notes = [f"- {note}" for note in [*legend(table), *_notes(table, "`{}`")]]
     return _joined([*format_columns(lines, "| ", " | ", " |"), "", *notes])
 
 
 def latex(table: Table) -> str:
     """Return a tabular of LaTeX with the rules of booktabs; the notes are comments above it."""
-    header, *lines = [[_latex(cell) for cell in line] for line in _lines(table)]
-    form = "l" * len(table.labels) + "r" * (len(header) - len(table.labels))
-    return _joined(
-        [
-            *(f"% {note}" for note in ["\\usepackage{booktabs}", *legend(table), *_notes(table)]),
-            f"\\begin{{tabular}}{{{form}}}",
-            r"\toprule",
-            " & ".join(header) + r" \\",
-            r"\midrule",
-            *(" & ".join(line) + r" \\" for line in lines),
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
+    header, *lines = (
+        " & ".join(line) + r" \\" for line in _lines(table, r"\textbf{{{}}}", lambda text: text.translate(LATEX))
     )
+    columns = "l" * len(table.labels) + "r" * (len(table.columns) + len(table.differences))
+    notes = [f"% {note}" for note in ["\\usepackage{booktabs}", *legend(table), *_notes(table)]]
+    begin, end = f"\\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    return _joined([*notes, begin, r"\toprule", header, r"\midrule", *lines, r"\bottomrule", end])
 
 
 def comma_separated(table: Table) -> str:
@@ -73,6 +58,37 @@ FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {  # name -> suffix of 
 }
 
 
+def provenance(table: Table, remarks: Sequence[str]) -> dict[str, Any]:
+    """Return which runs, settings and code a table came from, to be kept as JSON beside it.
+
+    Args:
+        table: any table.
+        remarks: what was left out of it.
+    """
+    runs = {run.run: run for cell in table.cells if cell.arm is not None for run in cell.arm.runs.values()}
+    code = {(start.get("commit"), start.get("dirty")) for run in runs.values() for start in run.starts}
+    return {
+        "table": table.name,
+        "code": [{"commit": commit, "dirty": dirty} for commit, dirty in sorted(code, key=str)],
+        "left_out": list(remarks),
+        "runs": [
+            {
+                "run": run.run,
+                "experiment": run.experiment,
+                "augmentation": run.augmentation,
+                "seed": run.seed,
+                "setting": run.setting,
+                "config_hash": run.config_hash,
+                "conditions": run.conditions,
+                "starts": [
+                    {key: start.get(key) for key in ("time", "commit", "dirty", "overrides")} for start in run.starts
+                ],
+            }
+            for run in sorted(runs.values(), key=lambda run: run.run)
+        ],
+    }
+
+
 def legend(table: Table) -> list[str]:
     """Return what explains the figures of a table, as far as they are in it."""
     lines = ["Mean ± deviation (n - 1) over seeds; accuracies and other shares in percent."]
@@ -91,16 +107,22 @@ def legend(table: Table) -> list[str]:
     return lines
 
 
-def _lines(table: Table) -> list[list[Text]]:
-    """Return header and rows."""
+def _lines(table: Table, mark: str, escape: Callable[[str], str] = str) -> list[list[str]]:
+    """Return header and rows; `mark` is the format of what is marked: the best arms, and differences that are supported."""
+
+    def shown(text: str, is_marked: bool = False) -> str:
+        return mark.format(escape(text)) if is_marked else escape(text)
+
     titles = [f"{table.columns[place]} - {name}" for place, name in table.differences]
-    lines = [[*map(Text, [*table.labels, *table.columns, *titles])]]
+    lines = [[*map(shown, [*table.labels, *table.columns, *titles])]]
     for row in table.rows:
-        cells = [Text(_mean(cell, "seeds" in table.labels), cell.is_best) for cell in row.cells]
-        differences = (
-            _difference(row.cells[place], name, table.marks_differences) for place, name in table.differences
-        )
-        lines.append([*map(Text, row.labels.values()), *cells, *differences])
+        line = [*map(shown, row.labels.values())]
+        line += [shown(_mean(cell, "seeds" in table.labels), cell.is_best) for cell in row.cells]
+        for place, name in table.differences:
+            comparison = row.cells[place].comparisons.get(name)
+            is_marked = table.marks_differences and comparison is not None and comparison.supported
+            line.append(shown(_difference(row.cells[place].score.metric, comparison), is_marked))
+        lines.append(line)
     return lines
 
 
@@ -121,16 +143,15 @@ def _mean(cell: Cell, is_counted: bool) -> str:
     return f"{ours} ({', '.join(published)})"
 
 
-def _difference(cell: Cell, baseline: str, is_marked: bool) -> Text:
-    metric, comparison = cell.score.metric, cell.comparisons.get(baseline)
+def _difference(metric: Metric, comparison: Comparison | None) -> str:
     if comparison is None:
-        return Text("-")
+        return "-"
     mean = metric.format(comparison.difference, signed=True)
     if comparison.interval is None:
-        return Text(f"{mean} (n={comparison.n})")
+        return f"{mean} (n={comparison.n})"
     low, high = (metric.format(end, signed=True) for end in comparison.interval)
     p_value = "" if comparison.p_value is None else f", p={comparison.p_value:.2g}"
-    return Text(f"{mean} [{low}, {high}] (n={comparison.n}{p_value})", is_marked and comparison.supported)
+    return f"{mean} [{low}, {high}] (n={comparison.n}{p_value})"
 
 
 def _plain(cell: Cell, value: float, signed: bool = False) -> str:
@@ -189,11 +210,6 @@ def _notes(table: Table, quoted: str = "{}") -> list[str]:
     for (where, command), arms in lacking.items():
         notes.append(f"Missing in {where} {', '.join(arms)}: {quoted.format(command)}")
     return notes
-
-
-def _latex(cell: Text) -> str:
-    text = cell.text.translate(LATEX)
-    return f"\\textbf{{{text}}}" if cell.marked else text
 
 
 def _joined(lines: list[str]) -> str:

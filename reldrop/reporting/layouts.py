@@ -5,16 +5,26 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reldrop.reporting.cells import BASELINES, OF_ARM, Arm, Cell, arm_of, arms_by_setting, compare_all, refuse_unlike
+from reldrop.reporting.cells import (
+    BASELINES,
+    OF_ARM,
+    Arm,
+    Cell,
+    Score,
+    arm_of,
+    arms_by_setting,
+    compare_all,
+    refuse_unlike,
+)
 from reldrop.reporting.commands import command_like
 from reldrop.reporting.records import Record, as_text
-from reldrop.reporting.scores import ZERO_SHOT, Score
 from reldrop.utils.errors import ReldropError
 
 PAPER = {
     "table1": ("Images", "random_erasing", "reldrop_block", ("test_top1",)),
     "table2": ("Point clouds", "random_point_dropout", "reldrop_point", ("test_top1", "test_class_mean")),
 }
+ZERO_SHOT = ("zero_shot.imagenet_a.top1", "zero_shot.imagenet_r.top1", "zero_shot.imagenet_o.aupr")  # with ImageNet's
 SUITES = {"evaluation": "robustness", "zero_shot": "zero_shot"}  # file of a run folder -> suite of reldrop.evaluate
 # The paper's order; what is not in it comes last.
 DATASETS = ("cifar10", "cifar100", "imagenet", "modelnet40", "shapenet")

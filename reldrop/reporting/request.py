@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from reldrop.metrics.registry import Better, Unit
+from reldrop.reporting.cells import Score
 from reldrop.reporting.layouts import PAPER, Table, ablation_table, is_ablation, paper_table, table_of_settings
 from reldrop.reporting.published import join, read_published
 from reldrop.reporting.records import Record
-from reldrop.reporting.scores import DEFAULT, Score
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.text import unknown
 from reldrop.utils.types import OpenFraction
+
+DEFAULT = ("test_top1", "best_test_top1", "test_class_mean", "best_test_class_mean", "generalization_gap")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 
 from reldrop import tables
 from reldrop.config import CONFIG_PATH
+from reldrop.reporting.cells import Score
 from reldrop.reporting.records import Record
-from reldrop.reporting.scores import Score
 from tests.helpers.paths import TESTS
 
 FIXTURES = TESTS / "fixtures"

@@ -12,10 +12,10 @@ from tests.helpers.runs import POINTS, QUICK, config
 
 def test_tables_and_figures_read_run_folders(tmp_path: Path) -> None:
     from reldrop.figures import figure_of_run
+    from reldrop.reporting.cells import Score
     from reldrop.reporting.formats import terminal
     from reldrop.reporting.layouts import table_of_settings
     from reldrop.reporting.records import read_runs
-    from reldrop.reporting.scores import Score
 
     for seed in (0, 1):
         cfg = config(tmp_path, *QUICK, f"seed={seed}")

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from reldrop.reporting.cells import Cell, arm_of, compare_all
+from reldrop.reporting.cells import Cell, Score, arm_of, compare_all
 from reldrop.reporting.layouts import paper_table, table_of_settings
-from reldrop.reporting.scores import Score
 from reldrop.utils.errors import ReldropError
 from tests.helpers.tables import TOP1, arm, changed, on_seeds
 

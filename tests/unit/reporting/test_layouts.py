@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from reldrop.reporting.cells import Score
 from reldrop.reporting.formats import comma_separated, latex, markdown, terminal
 from reldrop.reporting.layouts import ablation_table, paper_table
-from reldrop.reporting.scores import Score
 from reldrop.utils.errors import ReldropError
 from tests.helpers.tables import RUNS, TOP1, arm, changed, on_seeds, run
 

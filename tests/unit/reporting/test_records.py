@@ -8,9 +8,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from reldrop.config import CONFIG_PATH
+from reldrop.reporting.cells import Score
 from reldrop.reporting.layouts import paper_table, table_of_settings
 from reldrop.reporting.records import Record, read_runs
-from reldrop.reporting.scores import Score
 from reldrop.runs.identity import run_folder
 from tests.helpers.tables import run
 
