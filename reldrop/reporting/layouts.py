@@ -146,7 +146,12 @@ def paper_table(
         )
     rows = []
     for label, members in _grouped(chosen, lambda run: (run.experiment, run.dataset, run.backbone)).items():
-        found = _arms_of_row(members, arms, " ".join(label))
+        where = " ".join(label)
+        present = [arm for arm in arms if any(run.augmentation == arm for run in members)]
+        found = {arm: arm_of([run for run in members if run.augmentation == arm], f"{where} {arm}") for arm in present}
+        examples = [arm.example for arm in found.values()]
+        alike = [{key: run.settings[key] for key in run.settings if not key.startswith(OF_ARM)} for run in examples]
+        refuse_unlike(examples, alike, f"the arms of {where} differ in more than the augmentation")
         with_zero_shot = label[1] == "imagenet" or any(key in run.figures for run in members for key in ZERO_SHOT)
         shown = scores or [Score(key) for key in (*own, *(ZERO_SHOT if with_zero_shot and not on_points else ()))]
         for score in shown:
@@ -228,18 +233,6 @@ def _fill_commands(rows: Sequence[Row], arms: Sequence[Arm]) -> None:
         command = f"python -m reldrop.evaluate run={'$run' if others else first} suite={SUITES[file]}"
         for cell in cells:
             cell.command = f"for run in {' '.join(runs)}; do {command}; done" if others else command
-
-
-def _arms_of_row(members: Sequence[Record], arms: Sequence[str], where: str) -> dict[str, Arm]:
-    """Return the arms that have runs, refusing what cannot stand side by side."""
-    found = {}
-    for name in arms:
-        if runs := [record for record in members if record.augmentation == name]:
-            found[name] = arm_of(runs, f"{where} {name}")
-    examples = [arm.example for arm in found.values()]
-    settings = [{key: value for key, value in run.settings.items() if not key.startswith(OF_ARM)} for run in examples]
-    refuse_unlike(examples, settings, f"the arms of {where} differ in more than the augmentation")
-    return found
 
 
 def differing_keys(records: Sequence[Record]) -> list[str]:

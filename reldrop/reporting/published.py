@@ -32,26 +32,27 @@ def read_published(file: Path) -> dict[Key, Published]:
     Raises:
         ReldropError: naming file and line, for other columns, a value that is no number, or a cell given twice.
     """
-    values: dict[Key, Published] = {}
     try:
         with file.open(newline="") as lines:
             reader = csv.reader(lines)
-            header = next(reader, [])
             rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ReldropError(f"reference={file} cannot be read ({error})") from error
+    header = rows.pop(0)[1] if rows else []
     if tuple(header) != COLUMNS:
         raise ReldropError(f"reference={file} has the columns {','.join(header)}; they must be {','.join(COLUMNS)}")
+    values: dict[Key, Published] = {}
     for line, row in rows:
+        where = f"{file}, line {line}"
         if len(row) != len(COLUMNS):
-            raise ReldropError(f"{file}, line {line}: it does not have {len(COLUMNS)} values")
+            raise ReldropError(f"{where}: it does not have {len(COLUMNS)} values")
         *key, value, source = row
         try:
             published = Published(float(value), source, line)
         except ValueError:
-            raise ReldropError(f"{file}, line {line}: value {value!r} is no number") from None
+            raise ReldropError(f"{where}: value {value!r} is no number") from None
         if (other := values.setdefault(tuple(key), published)) is not published:
-            raise ReldropError(f"{file}, line {line}: the same cell as in line {other.line}")
+            raise ReldropError(f"{where}: the same cell as in line {other.line}")
     return values
 
 
@@ -67,12 +68,10 @@ def join(table: Table, published: dict[Key, Published], file: Path, records: Seq
     Raises:
         ReldropError: for a name that neither the configuration nor a run has.
     """
-    known = {
-        group: {path.stem for path in Path(CONFIG_PATH, group).glob("[!_]*.yaml")}
-        | {getattr(record, group) for record in records}
-        for group in COLUMNS[:3]
-    }
-    known["metric"] = {cell.score.key for cell in table.cells}.union(METRICS)
+    known = {"metric": {cell.score.key for cell in table.cells}.union(METRICS)}
+    for group in COLUMNS[:3]:
+        choices = {path.stem for path in Path(CONFIG_PATH, group).glob("[!_]*.yaml")}
+        known[group] = choices | {getattr(record, group) for record in records}
     for key, value in published.items():
         for column, name in zip(COLUMNS, key, strict=False):
             if name not in known[column] and not (column == "metric" and find(name)):

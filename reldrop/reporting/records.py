@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -98,11 +98,6 @@ class Record:
         own = {"seed": self.seed, "setting": self.setting, "run": self.run}
         return {key: as_text(value) for key, value in {**self.settings, **self.conditions, **own}.items()}
 
-    def matches(self, key: str, patterns: Iterable[str]) -> bool:
-        """Whether the value of a key is one of these, or like one with * and ?."""
-        text = self.selectable[key]
-        return any(text == pattern or fnmatchcase(text, pattern) for pattern in patterns)
-
 
 def read_runs(results: Path) -> tuple[list[Record], list[str]]:
     """Return the finished runs under `results`, and a line on each that is left out because it cannot be read.
@@ -164,12 +159,12 @@ def select(records: Sequence[Record], where: Sequence[str]) -> list[Record]:
             sentence = f"where={word}: no run has a setting {key}"
             raise ReldropError(unknown(sentence, key, known, "e.g. name, dataset.name or augmentation.k are"))
         patterns = re.split(r",(?![^\[]*\])", value)  # commas between brackets are part of a list
-        having = [record for record in records if key in record.selectable]
-        left_out = {record.run for record in having if record.matches(key, patterns) == bool(negated)}
-        if having and len(left_out) == len(having):
-            values = sorted({record.selectable[key] for record in having})
-            raise ReldropError(f"where={word} leaves no run; there are {', '.join(values)}")
-        records = [record for record in records if record.run not in left_out]
+        texts = {record.selectable[key] for record in records if key in record.selectable}
+        alike = {text for text in texts if any(text == each or fnmatchcase(text, each) for each in patterns)}
+        left = texts - alike if negated else alike
+        if texts and not left:
+            raise ReldropError(f"where={word} leaves no run; there are {', '.join(sorted(texts))}")
+        records = [record for record in records if record.selectable.get(key) in (None, *left)]
     return list(records)
 
 

@@ -1,5 +1,6 @@
 """Runs of a Weights & Biases project as records, the same as from their folders."""
 
+import math
 import re
 from typing import Any
 
@@ -47,7 +48,10 @@ def read_wandb(source: str) -> tuple[list[Record], list[str]]:
 def _record(run: Any) -> Record | None:
     """Return the record of a run of W&B; None if it has not come to its end."""
     history = [row for row in run.scan_history() if row.get("epoch") is not None and row.get("test_top1") is not None]
-    if run.state != "finished" or not history or not _is_over(run.config, history[-1]):
+    if run.state != "finished" or not history:
+        return None
+    trainer, last = run.config["trainer"], history[-1]
+    if last["epoch"] < trainer["epochs"] and last["step"] < (trainer.get("max_steps") or math.inf):
         return None
     metadata = run.metadata or {}
     start: dict[str, Any] = {"commit": (metadata.get("git") or {}).get("commit"), "dirty": None}
@@ -58,8 +62,3 @@ def _record(run: Any) -> Record | None:
         start["overrides"] = words
     figures = {key: value for key, value in summary_of(history).items() if value is not None}
     return Record.of(run.url, OmegaConf.create(dict(run.config)), figures=figures, starts=[start])
-
-
-def _is_over(config: dict[str, Any], last: dict[str, Any]) -> bool:
-    limit = config["trainer"].get("max_steps")
-    return last["epoch"] >= config["trainer"]["epochs"] or (limit is not None and last["step"] >= limit)
