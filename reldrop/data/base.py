@@ -1,11 +1,12 @@
 """`Data`: what training and evaluation read of a data set, whatever its inputs are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
+from reldrop.data.splits import stratified_subset
 from reldrop.distributed.sharding import ALL, BatchSharder, Shard
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
@@ -32,6 +33,11 @@ class Batch(NamedTuple):
     crops: "Crops | None" = None
 
 
+# Makes network inputs of a training batch: (items as they are stored, number of the batch, place in the epoch's order of
+# the first item of the whole batch, shard) -> (inputs, crops).
+Collate = Callable[[Tensor, int, int, Shard], "tuple[Tensor, Crops | None]"]
+
+
 class Split(Protocol):
     """The N items of one split, with `labels`, int64 (N,)."""
 
@@ -47,7 +53,7 @@ class Split(Protocol):
 
 
 class Data:
-    """Base of the data sets; a subclass says what its inputs are and how training batches are made.
+    """Base of the data sets. A subclass says what its inputs are and overrides `collate`.
 
     Attributes:
         kind: of the inputs, "images" or "points".
@@ -57,7 +63,7 @@ class Data:
         source: where it was read from.
         train: training split.
         test: test split.
-        validation: what is held out of the training items, if any.
+        validation: split held out of the training items, if any.
 
     Raises:
         ReldropError: there are too few items to train on.
@@ -84,20 +90,28 @@ class Data:
 
     @property
     def model_kwargs(self) -> dict[str, Any]:
-        """What a backbone is told about the data."""
+        """Keyword arguments about the data for a backbone."""
         raise NotImplementedError
 
     @property
     def augmentation_kwargs(self) -> dict[str, Any]:
-        """What an augmentation that fills occluded parts is told about the data."""
+        """Keyword arguments about the data for an augmentation that fills occluded parts."""
         return {}
 
     def dummy_input(self) -> Tensor:
         """Return a batch of one input, on the CPU, to check a network with."""
         raise NotImplementedError
 
+    def collate(self, epoch: int, seed: int) -> Collate:
+        """Return the function that makes the training batches of an epoch; what it draws depends on epoch and seed alone."""
+        return lambda stored, number, first, shard: (self.network_inputs(stored), None)
+
+    def network_inputs(self, stored: Tensor) -> Tensor:
+        """Turn items as a split yields them into network inputs."""
+        return stored
+
     def transform(self, inputs: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
-        """Return what training makes of a batch of inputs after their occlusion; as it is here, the inputs.
+        """Return training inputs as they are after their occlusion; here unchanged.
 
         Args:
             inputs: (B, ...), on any device.
@@ -122,18 +136,29 @@ class Data:
     ) -> Iterator[Batch]:
         """Yield the training items of an epoch, shuffled, each once.
 
-        The batches from `start` on are the same for every `start`.
+        All draws depend on the seed, the epoch and the place in it: the batches from `start` on are the same for every
+        `start`, any number of workers and any number of processes.
 
         Args:
             epoch: number of the epoch, from 0.
-            batch_size: items a batch. The last batch has what is left, but a single item is left out, since batch
-                norm cannot train on one.
+            batch_size: items a batch. The last batch has what is left, but a single item is left out, since batch norm
+                cannot train on one.
             seed: of the run.
             start: number of batches to skip.
             sharder: which rows of each batch to yield; they are the same as in the whole batch.
 
+        Raises:
+            ReldropError: an item cannot be read.
         """
-        raise NotImplementedError
+        order = torch.randperm(len(self.train), generator=generator(seed, "order", epoch))
+        order = order[start * batch_size : self._items_per_epoch(batch_size)]
+        if not len(order):
+            return
+        shards = [sharder.shard(len(batch)) for batch in order.split(batch_size)]
+        collate, stored = self.collate(epoch, seed), self._stored(order, batch_size, sharder, epoch, seed)
+        for number, (shard, (items, indices)) in enumerate(zip(shards, stored, strict=True), start):
+            inputs, crops = collate(items, number, number * batch_size, shard)
+            yield Batch(inputs, self.train.labels[indices], indices, shard, crops)
 
     def eval_batches(
         self, split: str, *, batch_size: int, limit: int | None = None, sharder: BatchSharder = ALL
@@ -143,32 +168,25 @@ class Data:
         Args:
             split: train, validation or test.
             batch_size: items a batch.
-            limit: only that many items, a random choice that is the same for every run; None for all.
+            limit: only that many items, evenly over the classes, the same ones for every run; None for all.
             sharder: which batches to yield, each process others and none twice. One may have none.
 
-
         Raises:
-            ReldropError: there is no such split, `limit` is below 1, or an input cannot be read.
+            ReldropError: there is no such split, `limit` is below 1, or an item cannot be read.
         """
         chosen = self._split(split)
-        order = torch.arange(len(chosen))
-        if limit is not None:
-            if limit < 1:
-                raise ReldropError(f"cannot evaluate {limit} {self.unit}s of the {split} split; ask for at least 1")
-            order = torch.randperm(len(chosen), generator=generator(0, "limit"))[:limit].sort().values
+        if limit is not None and limit < 1:
+            raise ReldropError(f"cannot evaluate {limit} {self.unit}s of the {split} split; ask for at least 1")
+        count = None if limit is None else min(limit, len(chosen))
+        order = stratified_subset(chosen.labels.cpu(), count, "limit", self.unit)
         for stored, indices in chosen.batches(sharder.batches(order, batch_size), batch_size):
-            yield Batch(self._network_inputs(stored), chosen.labels[indices], indices, Shard.whole(len(indices)))
+            yield Batch(self.network_inputs(stored), chosen.labels[indices], indices, Shard.whole(len(indices)))
 
-    def _network_inputs(self, stored: Tensor) -> Tensor:
-        """Turn items as a split yields them into what a network takes."""
-        return stored
-
-    def _training_items(self, batch_size: int, start: int) -> slice:
-        """Where in an epoch's order the batches from `start` on are."""
-        return slice(start * batch_size, self._items_per_epoch(batch_size))
-
-    def _training_order(self, epoch: int, seed: int) -> Tensor:
-        return torch.randperm(len(self.train), generator=generator(seed, "order", epoch))
+    def _stored(
+        self, order: Tensor, batch_size: int, sharder: BatchSharder, epoch: int, seed: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield training items as they are stored, see `Split.batches`."""
+        return self.train.batches(order, batch_size, sharder)
 
     def _items_per_epoch(self, batch_size: int) -> int:
         items = len(self.train)

@@ -6,7 +6,7 @@ from pathlib import Path
 WHERE_ELSE = "set data_dir=PATH (or the environment variable RELDROP_DATA) to the folder that holds it"
 
 
-def candidates(root: str, folders: Sequence[str]) -> list[Path]:
+def candidates(root: str | Path, folders: Sequence[str]) -> list[Path]:
     """Return `folders`, relative to `root` or absolute."""
     return [Path(root).expanduser() / folder for folder in folders]
 

@@ -4,21 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from reldrop import data
 from reldrop.data import ImageData
-from reldrop.data.images import crops as framing
+from reldrop.data.images.crops import RandomResizedCrop
+from tests.helpers.images import machine
 
 WNIDS = ("n01440764", "n01443537", "n02119789")
 
 
-SMALL = {"mean": [0.0] * 3, "std": [1 / 255] * 3, "size": 16, "eval_resize": 20, "workers": 0}  # inputs are pixels
+SMALL = {"mean": [0.0] * 3, "std": [1 / 255] * 3, "size": 16, "eval_resize": 20, "flip": True}  # inputs are pixels
 
 
-CROP = framing.RandomResizedCrop((0.08, 1.0), (3 / 4, 4 / 3), "bilinear")
+CROP = RandomResizedCrop((0.08, 1.0), (3 / 4, 4 / 3), "bilinear")
 
 
 def picture(seed: int, size: tuple[int, int]) -> Image.Image:
@@ -47,15 +46,10 @@ def make_train(base: Path, count: int = 4, split: str = "train") -> Path:
     return base
 
 
-def imagenet(base: Path, **settings: Any) -> ImageData:
-    return data.imagenet(root=str(base.parent), folders=[base.name], name="imagenet", **{**SMALL, **settings})
+def imagenet(base: Path, *, workers: int = 0, memory_gb: float = 8, **settings: Any) -> ImageData:
+    here = machine(base.parent, workers, memory_gb)
+    return data.imagenet(folders=[base.name], machine=here, **{**SMALL, **settings})
 
 
 def greys(batches: Any) -> list[list[int]]:
-    return [[round(value) for value in inputs.mean((1, 2, 3)).tolist()] for inputs, _ in batches]
-
-
-def assert_same(expected: list[tuple[Tensor, Tensor]], actual: list[tuple[Tensor, Tensor]]) -> None:
-    assert len(expected) == len(actual) > 0
-    for one, other in zip(expected, actual, strict=True):
-        assert all(map(torch.equal, one, other))
+    return [[round(value) for value in batch.inputs.mean((1, 2, 3)).tolist()] for batch in batches]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reldrop import data
 from reldrop.data import ImageData, Regions, find_regions
+from tests.helpers.images import machine
 
 RGB = {"mean": [0.5] * 3, "std": [0.25] * 3}
 
@@ -46,12 +47,12 @@ def make_data(root: Path, images: dict[str, Image.Image], base: str = "some", te
 
 
 def folder_data(root: Path, size: int = 24, base: str = "some") -> ImageData:
-    return data.image_folder(root=str(root), folder=base, size=size, workers=0, **RGB)
+    return data.image_folder(folder=base, size=size, machine=machine(root), **RGB)
 
 
 def imagenet_data(root: Path, size: int = 24, base: str = "some", **settings: Any) -> ImageData:
-    defaults = {"name": "imagenet", "size": size, "eval_resize": size + 4, "workers": 0, "train_split": "val", **RGB}
-    return data.imagenet(root=str(root), folders=[base], **{**defaults, **settings})
+    defaults = {"name": "imagenet", "size": size, "eval_resize": size + 4, "train_split": "val", **RGB}
+    return data.imagenet(folders=[base], machine=machine(root), **{**defaults, **settings})
 
 
 def masks(source: str | None, root: Path, images: ImageData) -> Tensor:

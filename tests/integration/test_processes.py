@@ -95,11 +95,11 @@ def test_pointnet_in_evaluation_mode_after_an_attribution(root: Path) -> None:
 
 def test_an_error_in_one_process_ends_all_with_one_sentence(tmp_path: Path) -> None:
     write_images(tmp_path / "data" / "mine", {"train": 8, "test": 2})
-    options = ["dataset=image_folder", "dataset.folder=mine", "dataset.size=32", "dataset.memory_limit_gb=0"]
+    options = ["dataset=image_folder", "dataset.folder=mine", "dataset.size=32", "machine.memory_gb=0"]
     broken = tmp_path / "data" / "mine" / "train" / "class1" / "1.png"
     broken.write_bytes(broken.read_bytes()[:200])
     arguments = [
-        *command(tmp_path, *options, f"data_dir={tmp_path / 'data'}", "trainer.batch_size=8", "dataset.workers=0")
+        *command(tmp_path, *options, f"data_dir={tmp_path / 'data'}", "trainer.batch_size=8", "machine.workers=0")
     ]
     done = launch(*arguments[1:])
     assert done.returncode != 0

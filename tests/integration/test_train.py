@@ -30,7 +30,7 @@ def test_every_experiment_runs(tmp_path: Path, experiment: str) -> None:
     if "points" in cfg.dataset:
         cfg.dataset.points = 32
     if "eval_resize" in cfg.dataset:
-        cfg.dataset.size, cfg.dataset.eval_resize, cfg.dataset.workers = 32, 36, 1
+        cfg.dataset.size, cfg.dataset.eval_resize, cfg.machine.workers = 32, 36, 1
     cfg.backbone.weights = None
     summary = train(cfg)
     assert cfg.name == experiment

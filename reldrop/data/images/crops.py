@@ -16,7 +16,6 @@ CropFn = Callable[[Image.Image, int], Image.Image]  # from an image that is open
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-TRIES = 10  # boxes drawn for an image before its center is taken
 
 
 def resize_center_crop(image: Image.Image, size: int) -> Image.Image:
@@ -49,9 +48,8 @@ class CenterCrop:
 class RandomResizedCrop:
     """Take a box of random area, shape and place, and resize it to a square.
 
-    The numbers that a box depends on are drawn before the image is opened: `draw` gives them for a batch, `box` turns
-    those of one image into pixels, and a call returns the square. Large JPEG files are decoded at 1/2, 1/4 or 1/8 of
-    their size where the box has pixels enough all the same.
+    The boxes are those of torchvision's RandomResizedCrop. Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size
+    where the box has pixels enough all the same.
 
     Attributes:
         scale: least and largest share of the image's area.
@@ -72,37 +70,20 @@ class RandomResizedCrop:
             if low > high:
                 raise ReldropError(f"crop_{key}={[low, high]} must have the smaller number first")
             object.__setattr__(self, key, (low, high))
+        import torchvision.transforms  # noqa: F401  takes a second: here once, not in every worker
 
-    def draw(self, count: int, generator: torch.Generator) -> np.ndarray:
-        """Return what the boxes of `count` images depend on, float64 (count, 22), uniform in [0, 1)."""
-        return torch.rand(count, 2 * TRIES + 2, dtype=torch.float64, generator=generator).numpy()
+    def box(self, image: Image.Image, seed: int) -> Box:
+        """Return the box that `seed` draws in an image, which need not be decoded."""
+        from torchvision.transforms import RandomResizedCrop as Reference
 
-    def box(self, draws: Sequence[float], width: int, height: int) -> Box:
-        """Return the box in an image of `width` x `height` pixels.
+        with torch.random.fork_rng(devices=[]):  # get_params draws from the global generator
+            torch.default_generator.manual_seed(seed)
+            top, left, height, width = Reference.get_params(image, list(self.scale), list(self.ratio))
+        return left, top, left + width, top + height
 
-        Of the first of ten boxes that fits in: its area is uniform, its ratio log-uniform, and so is its place
-        among those possible. If none fits, the largest box in the center whose ratio is in range.
-
-        Args:
-            draws: a row of `draw`.
-        """
-        draws = np.asarray(draws).tolist()
-        low, high = map(math.log, self.ratio)
-        for share, shape in zip(draws[:TRIES], draws[TRIES : 2 * TRIES], strict=True):
-            area = width * height * (self.scale[0] + share * (self.scale[1] - self.scale[0]))
-            ratio = math.exp(low + shape * (high - low))
-            across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-            if 0 < across <= width and 0 < down <= height:
-                left, top = int(draws[-2] * (width - across + 1)), int(draws[-1] * (height - down + 1))
-                return left, top, left + across, top + down
-        across = min(width, max(1, round(height * self.ratio[1])))
-        down = min(height, max(1, round(width / self.ratio[0])))
-        left, top = (width - across) // 2, (height - down) // 2
-        return left, top, left + across, top + down
-
-    def __call__(self, image: Image.Image, size: int, draws: Sequence[float]) -> Image.Image:
+    def __call__(self, image: Image.Image, size: int, seed: int) -> Image.Image:
         width, height = image.size
-        left, top, right, bottom = self.box(draws, width, height)
+        left, top, right, bottom = self.box(image, seed)
         # draft() makes a JPEG file decode at the smallest of its sizes that is at least the one asked for.
         asked = math.ceil(width * size / (right - left)), math.ceil(height * size / (bottom - top))
         drafted = image.draft(None, asked)

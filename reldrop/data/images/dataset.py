@@ -1,21 +1,19 @@
 """`ImageData`: a data set as training and evaluation see it, in batches of normalized images."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from reldrop.data.base import Batch, Data
-from reldrop.data.images.batch_crops import crop_and_flip, draw_crops
-from reldrop.data.images.crops import RandomResizedCrop
+from reldrop.data.base import Collate, Data
+from reldrop.data.images.batch_crops import Crops, crop_and_flip, draw_crops
 from reldrop.data.images.decoding import PLAIN, DecodeOptions, StreamedImages
 from reldrop.data.prefetch import on_device
-from reldrop.distributed.sharding import ALL, BatchSharder
+from reldrop.distributed.sharding import ALL, BatchSharder, Shard
 from reldrop.utils.errors import ReldropError
-from reldrop.utils.seeding import generator
+from reldrop.utils.seeding import derive_seed, generator
 from reldrop.utils.types import Positive, WholeNumber, checked
 
 
@@ -49,28 +47,21 @@ class ImageSplit:
         self.labels = self.labels.to(device)
         return self
 
-    @property
-    def crop(self) -> RandomResizedCrop | None:
-        """The random crops that training sees, if any."""
-        return self.reading.crop if isinstance(self.images, StreamedImages) else None
+    def __getitem__(self, indices: Tensor) -> "ImageSplit":
+        """Return some images of a split that is in memory and comes from arrays."""
+        return ImageSplit(self.images[indices].contiguous(), self.labels[indices])
 
     def batches(
-        self,
-        order: Tensor,
-        batch_size: int,
-        sharder: BatchSharder = ALL,
-        whole: bool = False,
-        draws: Iterable[np.ndarray] | None = None,
+        self, order: Tensor, batch_size: int, sharder: BatchSharder = ALL, seed: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the images of `order`, int64 on the CPU, and which they are.
 
         Args:
-            order: of the images.
+            order: indices of the images.
             batch_size: images a batch.
             sharder: which rows of each batch to yield.
-            whole: whether another image of the batch takes the place of one that cannot be decoded and is skipped; else
-                batches may have fewer images.
-            draws: for the random crops of each batch, if there shall be such.
+            seed: for training, of what is drawn as files are decoded, see `StreamedImages.batches`; None for evaluation,
+                whose batches may have fewer images where some cannot be decoded and are skipped.
 
         Yields:
             Images uint8 (b, C, H, W) and their indices int64 (b,), on the split's device.
@@ -83,12 +74,10 @@ class ImageSplit:
             for index in sharder.split(moved, batch_size):
                 yield self.images[index], index
             return
-        batches = order.split(batch_size)
-        rows = [sharder.shard(len(batch)).rows for batch in batches]
-        decoded = self.images.batches(batches, device.type == "cuda", whole, draws, rows)
-        for index, own, (images, places) in zip(moved.split(batch_size), rows, on_device(decoded, device), strict=True):
+        decoded = self.images.batches(order, batch_size, sharder, seed=seed, pin_memory=device.type == "cuda")
+        for index, (images, rows) in zip(moved.split(batch_size), on_device(decoded, device), strict=True):
             if len(images):
-                yield images, index[own if places is None else places]
+                yield images, index[sharder.shard(len(index)).rows if rows is None else rows]
 
 
 @checked
@@ -141,12 +130,12 @@ class ImageData(Data):
 
     @property
     def model_kwargs(self) -> dict[str, Any]:
-        """What a backbone is told: number of classes and channels, and the side of an image in pixels."""
+        """Keyword arguments for a backbone: number of classes and channels, and the side of an image in pixels."""
         return {"num_classes": self.num_classes, "channels": self.channels, "size": self.size}
 
     @property
     def augmentation_kwargs(self) -> dict[str, Any]:
-        """What an augmentation that fills is told: the normalization, (mean, std)."""
+        """Keyword arguments for an augmentation that fills: the normalization, (mean, std)."""
         return {"normalization": (self.mean, self.std)}
 
     def dummy_input(self) -> Tensor:
@@ -159,40 +148,16 @@ class ImageData(Data):
         self._mean, self._std = (torch.tensor(value, device=device)[:, None, None] for value in (self.mean, self.std))
         return self
 
-    def train_batches(
-        self, epoch: int, *, batch_size: int, seed: int, start: int = 0, sharder: BatchSharder = ALL
-    ) -> Iterator[Batch]:
-        """Yield the training images of an epoch, shuffled, cropped, flipped and normalized, each once.
+    def collate(self, epoch: int, seed: int) -> Collate:
+        """Return the function that crops, flips and normalizes the training images of an epoch."""
+        crops = draw_crops(len(self.train), self.crop_padding, self.flip, generator(seed, "crop", epoch))
+        crops = crops.to(self._mean.device)
 
-        What is drawn depends on the seed, the epoch and the place in it: the batches from `start` on are the same for
-        every `start` and any number of workers.
+        def crop(images: Tensor, number: int, first: int, shard: Shard) -> tuple[Tensor, Crops]:
+            own = crops[first + shard.start : first + shard.stop]
+            return self.normalize(crop_and_flip(images, own, self.crop_padding)), own
 
-        Args:
-            epoch: number of the epoch, from 0.
-            batch_size: images a batch. The last batch has what is left, but a single image is left out, since batch
-                norm cannot train on one.
-            seed: of the run.
-            start: number of batches to skip.
-            sharder: which rows of each batch to yield; they are the same as in the whole batch.
-
-        Raises:
-            ReldropError: a streamed image cannot be decoded.
-        """
-        used = self._training_items(batch_size, start)
-        order = self._training_order(epoch, seed)[used]
-        crops = draw_crops(len(self.train), self.crop_padding, self.flip, generator(seed, "crop", epoch))[used]
-        crops = crops.to(self._mean.device).split(batch_size)
-        resized = self.train.crop
-        draws = resized and (
-            resized.draw(len(shard), generator(seed, "resized crop", epoch, start + index))
-            for index, shard in enumerate(order.split(batch_size))
-        )
-        batches = self.train.batches(order, batch_size, sharder, whole=True, draws=draws)
-        for (images, indices), crop in zip(batches, crops, strict=True):
-            shard = sharder.shard(len(crop))
-            own = crop[shard.rows]
-            inputs = self.normalize(crop_and_flip(images, own, self.crop_padding))
-            yield Batch(inputs, self.train.labels[indices], indices, shard, own)
+        return crop
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) on the data's device into network inputs, float32."""
@@ -202,5 +167,11 @@ class ImageData(Data):
         """Turn network inputs (B, C, H, W) on the data's device into float32 images in [0, 1]."""
         return (inputs.float() * self._std + self._mean).clamp(0, 1)
 
-    def _network_inputs(self, stored: Tensor) -> Tensor:
+    def network_inputs(self, stored: Tensor) -> Tensor:
+        """Turn uint8 images (B, C, H, W) on the data's device into network inputs, float32."""
         return self.normalize(stored)
+
+    def _stored(
+        self, order: Tensor, batch_size: int, sharder: BatchSharder, epoch: int, seed: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.train.batches(order, batch_size, sharder, derive_seed(seed, "resized crop", epoch))

@@ -1,17 +1,13 @@
-"""Image files in class folders: what is there, which of it is used, and how it is read."""
+"""Image files in class folders: which there are, and the labels of their classes."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from reldrop.data.images.dataset import ImageData, ImageSplit
-from reldrop.data.images.decoding import PLAIN, DecodeOptions, StreamedImages, decode_all
-from reldrop.data.splits import split_training, stratified_subset
 from reldrop.utils.errors import ReldropError
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
@@ -43,28 +39,48 @@ def class_names(folder: Path, items: str = "images") -> tuple[str, ...]:
     return tuple(names)
 
 
-def class_files(folder: Path, classes: Sequence[str]) -> Files:
-    """Return the images of `folder`/CLASS/**, class by class and sorted, labelled by their position in `classes`.
+def class_files(folder: Path, classes: Sequence[str], wanted: Container[str] | None = None) -> Files:
+    """Return the images of `folder`/CLASS/**, class by class and sorted, labeled by their position in `classes`.
 
-    Hidden files and folders are passed over, and so is what has no image's suffix.
+    Hidden files and folders are left out, and so are files without an image's suffix.
+
+    Args:
+        folder: of the class folders.
+        classes: names of the classes.
+        wanted: class folders that are read; None for all.
 
     Raises:
         ReldropError: a class folder has no images, or is not one of `classes`.
     """
-    paths, labels = [], []
+    found: list[tuple[str, str]] = []
     for name in class_names(folder):
-        if name not in classes:
-            raise ReldropError(f"{folder / name} is a class without training images; add some, or remove the folder")
-        found = image_files(folder / name)
-        if not found:
-            raise ReldropError(f"{folder / name} has no images; add some ({' '.join(sorted(SUFFIXES))}) or remove it")
-        paths += found
-        labels += [classes.index(name)] * len(found)
-    return Files(paths, torch.tensor(labels))
+        if wanted is None or name in wanted:
+            images = image_files(folder / name)
+            if not images:
+                suffixes = " ".join(sorted(SUFFIXES))
+                raise ReldropError(f"{folder / name} has no images; add some ({suffixes}) or remove it")
+            found += [(image, name) for image in images]
+    return label_files(folder, found, classes)
+
+
+def label_files(folder: Path, found: Iterable[tuple[str, str]], classes: Sequence[str]) -> Files:
+    """Return files of `folder`, given with their classes, labeled by the position of those in `classes`.
+
+    Raises:
+        ReldropError: there are none, or some are of another class.
+    """
+    found, labels = list(found), {name: label for label, name in enumerate(classes)}
+    if not found:
+        raise ReldropError(f"{folder} has no images of the {len(classes)} classes; add some")
+    if strange := {name for _, name in found} - set(classes):
+        raise ReldropError(
+            f"{folder} has images of {min(strange)}, a class without training images; add some, or leave it out"
+        )
+    return Files([path for path, _ in found], torch.tensor([labels[name] for _, name in found]))
 
 
 def flat_images(folder: Path) -> list[str] | None:
-    """Return the images that lie in `folder` itself, sorted; None if it has folders, of classes, instead.
+    """Return the images in `folder` itself, sorted; None if it has folders, of classes, instead.
 
     Raises:
         ReldropError: there are neither.
@@ -78,61 +94,10 @@ def flat_images(folder: Path) -> list[str] | None:
 
 
 def image_files(folder: Path) -> list[str]:
-    """Return the images of `folder`/**, sorted, without what is hidden or has no image's suffix."""
+    """Return the images of `folder`/**, sorted, without hidden files and those without an image's suffix."""
     found = []
     for directory, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         images = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES)
         found += [os.path.join(directory, name) for name in images]
     return sorted(found)
-
-
-def read_files(
-    train: Files,
-    test: Files,
-    *,
-    size: int,
-    subset: int | None,
-    test_subset: int | None,
-    validation: float,
-    memory_limit_gb: float,
-    workers: int,
-    reading: DecodeOptions = PLAIN,
-    **attributes: Any,
-) -> ImageData:
-    """Choose from the files, and read the chosen ones: now, or as they are used where they would not fit in memory.
-
-    Training images of which random crops are taken, or some may be skipped, are always read as they are used.
-
-    Args:
-        train: files of the training images.
-        test: files of the test images.
-        size: side that the images are resized and cropped to, in pixels.
-        subset: number of training images; None for all.
-        test_subset: number of test images; None for all.
-        validation: share of the training images held out, in [0, 1).
-        memory_limit_gb: above this size, in 1e9 bytes, the decoded images are not kept in memory.
-        workers: processes that decode those.
-        reading: how image files are read.
-        attributes: the other attributes of `ImageData`.
-
-    Raises:
-        ReldropError: a setting is out of range, or an image cannot be decoded.
-    """
-    kept, held_out = split_training(train.labels, validation, subset)
-    chosen: Mapping[str, Files] = {
-        "train": train[kept],
-        "test": test[stratified_subset(test.labels, test_subset, "test_subset")],
-    } | ({} if held_out is None else {"validation": train[held_out]})
-    changing = ("train",) if reading.crop or reading.on_decode_error == "skip" else ()
-    fixed = sum(len(files) for split, files in chosen.items() if split not in changing)
-    streamed = changing if fixed * 3 * size * size <= memory_limit_gb * 1e9 else tuple(chosen)
-    splits = {}
-    for split, files in chosen.items():
-        if split in streamed:
-            splits[split] = ImageSplit(StreamedImages(files.paths, size, workers, reading), files.labels)
-        else:
-            images, decoded = decode_all(files.paths, size, f"{attributes['name']} {split}", reading)
-            files = files[decoded]
-            splits[split] = ImageSplit(images, files.labels, files.paths, reading)
-    return ImageData(size=size, **splits, **attributes)

@@ -1,4 +1,4 @@
-"""The labels of ImageNet's val images where they lie in one folder, as WNIDs.
+"""The labels of ImageNet's val images as WNIDs, where all images are in one folder.
 
 They are read from one of these, told apart by what is in them:
     a WNID a line, in the order of the images' names (imagenet_2012_validation_synset_labels.txt);
@@ -27,7 +27,7 @@ def val_wnids(
     Args:
         images: files.
         places: folders that the files of labels are looked for in.
-        labels: that file; None for the first of `LABELS` that is there.
+        labels: that file; None for the first of `LABELS` that is found.
         ids: the file of ids; None for the first of `IDS`. It is read where the labels are ids.
 
     Raises:
@@ -59,8 +59,8 @@ def read_lines(path: Path) -> list[str]:
         raise ReldropError(f"cannot read {path}: {error}") from error
 
 
-def read_wnids(root: str, file: str) -> list[str]:
-    """Return the WNIDs that the lines of a file begin with; it lies in `root`, or anywhere if its path is absolute.
+def read_wnids(root: str | Path, file: str) -> list[str]:
+    """Return the WNIDs that the lines of a file begin with; a path relative to `root`, or absolute.
 
     Raises:
         ReldropError: it cannot be read.

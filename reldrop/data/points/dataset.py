@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from reldrop.data.base import Batch, Data
+from reldrop.data.base import Collate, Data
 from reldrop.data.points.transforms import PointTransform
 from reldrop.distributed.sharding import ALL, BatchSharder, Shard
 from reldrop.utils.point_ops import gather_points
@@ -95,29 +95,17 @@ class PointData(Data):
         """Return a batch (B, P, C) rotated, scaled, shifted and jittered, as `perturbation` says."""
         return self.perturbation(inputs, generator, shard)
 
-    def train_batches(
-        self, epoch: int, *, batch_size: int, seed: int, start: int = 0, sharder: BatchSharder = ALL
-    ) -> Iterator[Batch]:
-        """Yield the training clouds of an epoch, shuffled, each once, and the points of each in random order.
+    def collate(self, epoch: int, seed: int) -> Collate:
+        """Return the function that puts the points of each training cloud of an epoch in random order.
 
-        The batches from `start` on are the same for every `start`.
-
-        Args:
-            epoch: number of the epoch, from 0.
-            batch_size: clouds a batch. The last batch has what is left, but a single cloud is left out, since batch
-                norm cannot train on one.
-            seed: of the run.
-            start: number of batches to skip.
-            sharder: which rows of each batch to yield; they are the same as in the whole batch.
+        A network's farthest point sampling starts at the first point, and random point dropout turns points into copies
+        of it. Shuffled here, the first point is another one in each epoch, but the same one for the attribution of a
+        batch and for the training step on it. In evaluation it stays the same.
         """
-        order = self._training_order(epoch, seed)[self._training_items(batch_size, start)]
-        for number, (clouds, indices) in enumerate(self.train.batches(order, batch_size, sharder), start):
-            # A network's farthest point sampling starts at the first point, and random point dropout turns points into
-            # copies of it. Shuffled here, the first point is another one every time, but the same one for the
-            # attribution of a batch and for the training step on it. In evaluation it stays the same.
+
+        def shuffle(clouds: Tensor, number: int, first: int, shard: Shard) -> tuple[Tensor, None]:
             draws = device_generator(generator(seed, "points", epoch, number), clouds.device)
-            count = min(batch_size, self._items_per_epoch(batch_size) - number * batch_size)
-            shard = sharder.shard(count)
             keys = torch.rand(shard.count, clouds.shape[1], generator=draws, device=clouds.device)
-            shuffled = keys[shard.rows].argsort(1)
-            yield Batch(gather_points(clouds, shuffled), self.train.labels[indices], indices, shard)
+            return gather_points(clouds, keys[shard.rows].argsort(1)), None
+
+        return shuffle

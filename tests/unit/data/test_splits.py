@@ -45,7 +45,7 @@ def test_validation_is_taken_before_the_subset(tmp_path: Path) -> None:
 
 def test_only_chosen_images_are_decoded(tmp_path: Path) -> None:
     base = make_folders(tmp_path / "some")
-    chosen = folder_data(base, subset=6, memory_limit_gb=0).train.images.paths
+    chosen = folder_data(base, subset=6, memory_gb=0).train.images.paths
     for path in (base / "train").rglob("*.png"):
         if str(path) not in chosen:
             path.write_bytes(b"")
@@ -63,7 +63,6 @@ def test_only_chosen_images_are_decoded(tmp_path: Path) -> None:
         ({"validation": -0.1}, "validation=-0.1 must be at least 0"),
         ({"validation": 0.01}, "validation=0.01 of 15 training images leaves no image on one side"),
         ({"size": 0}, "size=0 must be at least 1"),
-        ({"workers": -1}, "workers=-1 must be at least 0"),
     ],
 )
 def test_settings_out_of_range_are_explained(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

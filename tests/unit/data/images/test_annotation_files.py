@@ -10,6 +10,7 @@ from PIL import Image
 from reldrop import data
 from reldrop.data import find_regions
 from reldrop.utils.errors import ReldropError
+from tests.helpers.images import machine
 from tests.helpers.regions import RGB, folder_data, imagenet_data, make_data, masks, painted, table, write, xml
 
 # ---- what lies beside the images --------------------------------------------------------------------------------------
@@ -24,7 +25,7 @@ def test_boxes_of_tiny_imagenet(tmp_path: Path) -> None:
     )
     annotations = "val_1.png\tn02\t0\t10\t62\t63\nval_0.png\tn01\t0\t0\t62\t63\n"
     (base / "val" / "val_annotations.txt").write_text(annotations)
-    images = data.tiny_imagenet(root=str(tmp_path), folders=["tiny-imagenet-200"], name="tiny", workers=0, **RGB)
+    images = data.tiny_imagenet(folders=["tiny-imagenet-200"], machine=machine(tmp_path), **RGB)
     for source in ("auto", "tiny-imagenet-200/val/val_annotations.txt"):
         found = masks(source, tmp_path, images)
         assert torch.equal(found, images.test.images[:, 0] >= 128)
@@ -71,7 +72,7 @@ def test_where_there_are_none(tmp_path: Path) -> None:
     assert find_regions(None, str(tmp_path), images) is None
     xml(tmp_path / "some" / "val" / "another.xml", (0, 0, 1, 1))
     assert find_regions("auto", str(tmp_path), images) is None
-    digits = data.digits("digits", [0.3], [0.4])
+    digits = data.digits(mean=[0.3], std=[0.4])
     assert find_regions("auto", str(tmp_path), digits) is None
     with pytest.raises(
         ReldropError, match=r"suite.regions=boxes.csv needs image files, which the images of digits do not"
@@ -156,7 +157,7 @@ def test_real_boxes() -> None:
     root = os.environ.get("RELDROP_DATA", "")
     try:
         images = data.tiny_imagenet(
-            root=root, folders=["tiny-imagenet-25"], name="tiny", subset=25, test_subset=200, **RGB
+            folders=["tiny-imagenet-25"], machine=machine(Path(root)), subset=25, test_subset=200, **RGB
         )
     except ReldropError as error:
         if "not found" not in str(error):

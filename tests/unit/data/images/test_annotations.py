@@ -12,6 +12,7 @@ from reldrop import data
 from reldrop.data import find_regions
 from reldrop.data.images.crops import CenterCrop
 from reldrop.utils.errors import ReldropError
+from tests.helpers.images import machine
 from tests.helpers.regions import RGB, Box, folder_data, imagenet_data, make_data, masks, painted, table, write, xml
 
 SIZES = [(64, 48), (31, 90), (300, 211), (40, 40), (12, 17)]  # width and height
@@ -70,7 +71,7 @@ def test_masks_are_of_the_paths_asked_for_and_streamed_images_have_the_same(tmp_
     make_data(tmp_path, files)
     table(tmp_path / "boxes.csv", [(name, (0, 0, index, 0)) for index, name in enumerate(names)])
     images = folder_data(tmp_path)
-    streamed = data.image_folder(str(tmp_path), "some", 24, workers=0, memory_limit_gb=0, **RGB)
+    streamed = data.image_folder(folder="some", size=24, machine=machine(tmp_path, memory_gb=0), **RGB)
     regions = find_regions("boxes.csv", str(tmp_path), images)
     assert regions.source == f"{tmp_path.name}/boxes.csv"
     assert regions.masks([images.test.paths[index] for index in (3, 0)]).sum((1, 2)).tolist() == [4, 1]
@@ -156,7 +157,7 @@ def test_names_that_recur_need_their_folders(tmp_path: Path) -> None:
     table(tmp_path / "boxes.csv", [("b/1.png", (0, 0, 4, 0)), ("a/1.png", (0, 0, 2, 0)), ("c/0.png", (0, 0, 7, 0))])
     images = folder_data(tmp_path)
     assert masks("boxes.csv", tmp_path, images).sum((1, 2)).tolist() == [0, 3, 0, 5]
-    few = data.image_folder(str(tmp_path), "some", 24, workers=0, test_subset=1, **RGB)  # one name, but listed twice
+    few = data.image_folder(folder="some", size=24, machine=machine(tmp_path), test_subset=1, **RGB)  # one name, but listed twice
     few.test.paths = [str(tmp_path / "some" / "test" / "a" / "1.png")]
     assert masks("boxes.csv", tmp_path, few).sum((1, 2)).tolist() == [3]
     table(tmp_path / "boxes.csv", [("1.png", (0, 0, 4, 0))])

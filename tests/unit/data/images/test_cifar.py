@@ -14,7 +14,7 @@ from torchvision.datasets import CIFAR10
 from reldrop import data
 from reldrop.data import ImageData
 from reldrop.utils.errors import ReldropError
-from tests.helpers.images import RGB, make_folders
+from tests.helpers.images import RGB, machine, make_folders
 
 
 @pytest.fixture
@@ -40,7 +40,8 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def cifar(root: Path, **settings: Any) -> ImageData:
-    return data.cifar(root=str(root), **{"variant": 10, "name": "cifar10", "workers": 0, **RGB, **settings})
+    here = machine(root, download=settings.pop("download", False))
+    return data.cifar(machine=here, **{"num_classes": 10, **RGB, **settings})
 
 
 def test_official_cifar(archive: Path) -> None:
@@ -99,16 +100,16 @@ def test_cifar_not_found(tmp_path: Path) -> None:
     for part in (
         f"CIFAR10 not found: looked in {tmp_path}, {tmp_path}/cifar10 (no such folder), {tmp_path}/cifar10_jpeg",
         "cifar-10-batches-py",
-        "dataset.download=true",
+        "machine.download=true",
         CIFAR10.url,
         "data_dir=PATH",
         "RELDROP_DATA",
     ):
         assert part in str(caught.value)
     with pytest.raises(ReldropError, match=r"CIFAR100 not found: .*cifar100_jpeg .*cifar-100-python.tar.gz"):
-        cifar(tmp_path, variant=100)
-    with pytest.raises(ReldropError, match="variant=20 must be 10 or 100"):
-        cifar(tmp_path, variant=20)
+        cifar(tmp_path, num_classes=100)
+    with pytest.raises(ReldropError, match="num_classes=20 must be 10 or 100"):
+        cifar(tmp_path, num_classes=20)
 
 
 def test_cifar_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,34 +6,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from reldrop import data
+from reldrop.config import CONFIG_PATH
 from reldrop.utils.errors import ReldropError
-from tests.helpers.paths import ROOT
+from tests.helpers.images import machine
 
-CONFIGS = ROOT / "conf" / "dataset"
-
-
-@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_configurations_give_what_their_function_takes(config: Path) -> None:
-    settings = OmegaConf.load(config)
-    function = getattr(data, settings.pop("_target_").removeprefix("reldrop.data."))
-    assert set(settings) == set(inspect.signature(function).parameters)
+CONFIGS = Path(CONFIG_PATH) / "dataset"
 
 
-def real_configuration(name: str, **settings: Any) -> dict[str, Any]:
-    config = OmegaConf.merge(OmegaConf.load(CONFIGS / f"{name}.yaml"), {"data_dir": os.environ.get("RELDROP_DATA", "")})
-    config.update(download=False, **settings) if "download" in config else config.update(settings)
-    return {key: value for key, value in OmegaConf.to_container(config, resolve=True).items() if key != "data_dir"}
+def composed(name: str) -> dict[str, Any]:
+    with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
+        return OmegaConf.to_container(compose("train", [f"dataset={name}"]).dataset)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("[!_]*.yaml")))
+def test_configurations_give_what_their_function_takes(name: str) -> None:
+    settings = composed(name)
+    function = get_object(settings.pop("_target_"))
+    assert set(settings) == set(inspect.signature(function).parameters) - {"machine"}
 
 
 @pytest.mark.parametrize(("name", "classes", "size"), [("cifar10", 10, 32), ("tiny_imagenet", None, 64)])
 def test_real_data(name: str, classes: int | None, size: int) -> None:
-    settings = real_configuration(name, subset=500, test_subset=100, validation=0.01)
-    function = getattr(data, settings.pop("_target_").removeprefix("reldrop.data."))
+    settings = composed(name) | {"subset": 500, "test_subset": 100, "validation": 0.01}
+    function = get_object(settings.pop("_target_"))
     try:
-        images = function(**settings)
+        images = function(**settings, machine=machine(Path(os.environ.get("RELDROP_DATA", ""))))
     except ReldropError as error:
         if "not found" not in str(error):
             raise

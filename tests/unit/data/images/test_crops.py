@@ -11,9 +11,10 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as reference
 
-from reldrop.data.images import crops as framing
+from reldrop.data.images.crops import CenterCrop
+from reldrop.data.images.crops import RandomResizedCrop as Crop
 from reldrop.data.images.decoding import decode
-from reldrop.utils.seeding import generator
+from reldrop.utils.seeding import derive_seed
 from tests.helpers.imagenet import CROP, picture
 
 FILTERS = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
@@ -25,7 +26,7 @@ def test_evaluation_crops_equal_torchvisions(tmp_path: Path, size: tuple[int, in
     picture(0, size).save(tmp_path / "image.JPEG")
     image = Image.open(tmp_path / "image.JPEG")
     expected = reference.center_crop(reference.resize(image, 32, FILTERS[interpolation]), 28)
-    actual = decode(str(tmp_path / "image.JPEG"), 28, framing.CenterCrop(32, interpolation))
+    actual = decode(str(tmp_path / "image.JPEG"), 28, CenterCrop(32, interpolation))
     assert np.array_equal(actual.transpose(1, 2, 0), np.asarray(expected))
 
 
@@ -35,13 +36,13 @@ def test_training_crops_equal_a_crop_that_is_resized(tmp_path: Path, mode: str, 
     path = tmp_path / "image.JPEG"
     picture(0, (64, 48)).convert(mode).save(path)
     image = Image.open(path).convert("RGB")
-    crop = framing.RandomResizedCrop((0.08, 1), (0.75, 1.25), interpolation)
-    for draws in crop.draw(20, generator(0, "test")):
-        left, top, right, bottom = crop.box(draws, 64, 48)
+    crop = Crop((0.08, 1), (0.75, 1.25), interpolation)
+    for seed in range(20):
+        left, top, right, bottom = crop.box(image, seed)
         expected = reference.resized_crop(
             image, top, left, bottom - top, right - left, [40, 40], FILTERS[interpolation], antialias=True
         )
-        actual = decode(str(path), 40, partial(crop, draws=draws))
+        actual = decode(str(path), 40, partial(crop, seed=seed))
         assert np.array_equal(actual.transpose(1, 2, 0), np.asarray(expected))
 
 
@@ -50,17 +51,18 @@ def test_large_files_are_decoded_smaller_without_moving_the_crop(tmp_path: Path)
     picture(0, (803, 601)).save(path, quality=95)
     whole = Image.open(path).convert("RGB")
     widths = set()
-    for draws in CROP.draw(30, generator(0, "test")):
+    for seed in range(30):
         with Image.open(path) as image:
-            actual = np.asarray(CROP(image, 100, draws), float)
+            actual = np.asarray(CROP(image, 100, seed), float)
             widths.add(image.width)
-        expected = whole.crop(CROP.box(draws, 803, 601)).resize((100, 100), Image.Resampling.BILINEAR)
+        expected = whole.crop(CROP.box(whole, seed)).resize((100, 100), Image.Resampling.BILINEAR)
         assert np.abs(actual - np.asarray(expected, float)).mean() < 1.5
     assert widths == {201, 402, 803}
 
 
-def boxes(crop: framing.RandomResizedCrop, size: tuple[int, int], count: int = 4000) -> np.ndarray:
-    found = np.array([crop.box(draws, *size) for draws in crop.draw(count, generator(0, "law"))])
+def boxes(crop: Crop, size: tuple[int, int], count: int = 4000) -> np.ndarray:
+    image, first = Image.new("RGB", size), derive_seed(0, "law")
+    found = np.array([crop.box(image, first + index) for index in range(count)])
     assert (found[:, :2] >= 0).all()
     assert (found[:, 2:] <= size).all()
     assert (found[:, 2:] > found[:, :2]).all()
@@ -75,7 +77,7 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_boxes_have_uniform_areas_log_uniform_ratios_and_uniform_places() -> None:
-    crop = framing.RandomResizedCrop((0.1, 0.3), (0.5, 2.0), "bilinear")  # all of these fit in
+    crop = Crop((0.1, 0.3), (0.5, 2.0), "bilinear")  # all of these fit in
     left, top, right, bottom = boxes(crop, (1000, 1000)).T
     width, height = right - left, bottom - top
     grid = (np.arange(4000) + 0.5) / 4000
@@ -107,5 +109,5 @@ def test_boxes_have_the_law_of_torchvision(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(("size", "box"), [((1000, 10), (493, 0, 506, 10)), ((10, 1000), (0, 493, 10, 506))])
 def test_the_center_is_taken_where_no_box_fits(size: tuple[int, int], box: tuple[int, ...]) -> None:
-    crop = framing.RandomResizedCrop((0.5, 1), (3 / 4, 4 / 3), "bilinear")
+    crop = Crop((0.5, 1), (3 / 4, 4 / 3), "bilinear")
     assert (boxes(crop, size, 50) == box).all()

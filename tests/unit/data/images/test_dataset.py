@@ -17,7 +17,7 @@ from tests.helpers.images import DIGITS, RGB, assert_same_batches, folder_data, 
 
 
 def first_pixels(batches: Any) -> list[int]:
-    return [round(value) for inputs, _ in batches for value in inputs[:, 0, 0, 0].tolist()]
+    return [round(value) for batch in batches for value in batch.inputs[:, 0, 0, 0].tolist()]
 
 
 def test_every_image_once_an_epoch_in_an_order_of_its_own() -> None:
@@ -34,7 +34,7 @@ def test_every_image_once_an_epoch_in_an_order_of_its_own() -> None:
 )
 def test_a_last_batch_of_one_image_is_dropped(count: int, batch_size: int, sizes: list[int]) -> None:
     images = memory_data(count)
-    assert [len(targets) for _, targets, *_ in images.train_batches(0, batch_size=batch_size, seed=0)] == sizes
+    assert [len(batch.targets) for batch in images.train_batches(0, batch_size=batch_size, seed=0)] == sizes
     assert images.steps_per_epoch(batch_size) == len(sizes)
 
 
@@ -77,19 +77,20 @@ def test_evaluation_is_in_order_and_a_limit_chooses_the_same_images_always() -> 
 def test_evaluation_says_which_items_it_reads() -> None:
     images = memory_data(20)
     batches = list(images.eval_batches("train", batch_size=4, limit=6))
-    assert [indices.dtype for _, _, indices in batches] == [torch.int64] * 2
-    for inputs, targets, indices in batches:
+    assert [batch.items.dtype for batch in batches] == [torch.int64] * 2
+    for inputs, targets, indices, *_ in batches:
         assert torch.equal(inputs[:, 0, 0, 0].round().long(), indices)
         assert torch.equal(images.train.labels[indices], targets)
-    assert_same_batches(list(images.eval_batches("train", batch_size=4, limit=6)), [batch[:2] for batch in batches])
-    shares = [images.eval_batches("train", batch_size=3, share=BatchSharder(rank, 2)) for rank in range(2)]
-    assert sorted(index for share in shares for _, _, part in share for index in part.tolist()) == list(range(20))
+    assert images.train.labels[torch.cat([batch.items for batch in batches])].bincount().tolist() == [3, 3]
+    assert_same_batches(list(images.eval_batches("train", batch_size=4, limit=6)), batches)
+    shards = [images.eval_batches("train", batch_size=3, sharder=BatchSharder(rank, 2)) for rank in range(2)]
+    assert sorted(index for shard in shards for batch in shard for index in batch.items.tolist()) == list(range(20))
 
 
-@pytest.mark.parametrize("memory_limit_gb", [0, 1])
-def test_images_keep_the_paths_of_their_files(tmp_path: Path, memory_limit_gb: float) -> None:
+@pytest.mark.parametrize("memory_gb", [0, 1])
+def test_images_keep_the_paths_of_their_files(tmp_path: Path, memory_gb: float) -> None:
     base = make_folders(tmp_path / "some")
-    images = folder_data(base, memory_limit_gb=memory_limit_gb, validation=0.2, subset=6, test_subset=3)
+    images = folder_data(base, memory_gb=memory_gb, validation=0.2, subset=6, test_subset=3)
     for split, count in ((images.train, 6), (images.validation, 3), (images.test, 3)):
         assert len(split.paths) == len(split.labels) == count
         assert [int(Path(path).parent.name[-1]) for path in split.paths] == split.labels.tolist()
@@ -115,7 +116,7 @@ def folder_like(images: Tensor) -> ImageData:
 
 
 def test_global_random_state_is_left_alone(tmp_path: Path) -> None:
-    images = folder_data(make_folders(tmp_path / "some"), memory_limit_gb=0)
+    images = folder_data(make_folders(tmp_path / "some"), memory_gb=0)
     before = torch.get_rng_state()
     list(images.train_batches(0, batch_size=4, seed=0))
     assert torch.equal(torch.get_rng_state(), before)
@@ -129,7 +130,7 @@ def test_global_random_state_is_left_alone(tmp_path: Path) -> None:
         (lambda images: next(images.eval_batches("test", batch_size=2, limit=0)), "cannot evaluate 0 images"),
         (lambda images: memory_data(1), "has 1 training image; training needs at least 2"),
         (lambda images: memory_data(crop_padding=-1), "crop_padding=-1 must be at least 0"),
-        (lambda images: data.digits("digits", [0.3], [0.0]), r"std=\[0.0\] must be above 0"),
+        (lambda images: data.digits(mean=[0.3], std=[0.0]), r"std=\[0.0\] must be above 0"),
     ],
 )
 def test_mistakes_in_use_are_explained(call: Any, message: str) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from reldrop import data
 from reldrop.utils.errors import ReldropError
-from tests.helpers.images import RGB, folder_data, make_folders, picture
+from tests.helpers.images import RGB, folder_data, machine, make_folders, picture
 
 
 def test_image_folder_lists_classes_and_files_sorted(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_image_folder_lists_classes_and_files_sorted(tmp_path: Path) -> None:
     assert (images.num_classes, images.channels, images.size) == (2, 3, 8)
     assert images.source == "image files in folder some"
     assert images.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    paths = folder_data(base, memory_limit_gb=0).train.images.paths
+    paths = folder_data(base, memory_gb=0).train.images.paths
     assert [Path(path).name for path in paths] == ["0.png", "1.png", "Z.JpEg", "0.png", "1.png", "x.JPG"]
     assert np.array_equal(images.train.images[0].permute(1, 2, 0), Image.open(paths[0]))
 
@@ -35,14 +35,17 @@ def test_image_folder_lists_classes_and_files_sorted(tmp_path: Path) -> None:
 def test_image_folder_takes_its_test_images_where_they_are(tmp_path: Path, split: str) -> None:
     base = make_folders(tmp_path / "some")
     (base / "test").rename(base / split)
-    images = data.image_folder(root="nowhere", folder=str(base), name="mine", size=8, **RGB)
+    images = data.image_folder(folder=str(base), name="mine", size=8, machine=machine(Path("nowhere")), **RGB)
     assert (images.name, len(images.test)) == ("mine", 6)
 
 
 def test_mistakes_in_folders_are_explained(tmp_path: Path) -> None:
     base = make_folders(tmp_path / "some")
     (base / "test" / "stray").mkdir()
-    with pytest.raises(ReldropError, match=f"{base}/test/stray is a class without training images"):
+    with pytest.raises(ReldropError, match=f"{base}/test/stray has no images; add some"):
+        folder_data(base)
+    picture(0).save(base / "test" / "stray" / "0.png")
+    with pytest.raises(ReldropError, match=f"{base}/test has images of stray, a class without training images"):
         folder_data(base)
     (base / "train" / "stray").mkdir()
     with pytest.raises(ReldropError, match=f"{base}/train/stray has no images; add some"):

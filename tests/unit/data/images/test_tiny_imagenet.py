@@ -8,7 +8,7 @@ import torch
 from reldrop import data
 from reldrop.data import ImageData
 from reldrop.utils.errors import ReldropError
-from tests.helpers.images import RGB, picture
+from tests.helpers.images import RGB, machine, picture
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def tiny_folder(tmp_path: Path) -> Path:
 
 
 def tiny_imagenet(root: Path) -> ImageData:
-    return data.tiny_imagenet(root=str(root), folders=[".", "tiny-imagenet-200"], name="tiny", **RGB)
+    return data.tiny_imagenet(folders=[".", "tiny-imagenet-200"], machine=machine(root), **RGB)
 
 
 def test_tiny_imagenet(tiny_folder: Path) -> None:
