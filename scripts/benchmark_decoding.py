@@ -4,18 +4,20 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import torch
 from benchmark_arms import go_through, relevance_of, train_step
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from reldrop.attribution import GradientLRP
 from reldrop.augmentation import NoAugmentation, RelDropBlock
 from reldrop.backbones import timm_model
+from reldrop.config import CONFIG_PATH
 from reldrop.data import imagenet
 from reldrop.data.images.crops import RandomResizedCrop
 from reldrop.data.images.decoding import decode
+from reldrop.utils.machine import Machine
 
 ALONE, LOADER = "decoding alone", "loader"
 
@@ -30,16 +32,16 @@ def decoding_arms(
     Raises:
         ReldropError: there are no images.
     """
-    config = OmegaConf.load(Path(__file__).parents[1] / "conf" / "dataset" / "imagenet.yaml")
-    settings = {"root": str(options.data), "workers": options.workers, "subset": options.samples, "test_subset": 1}
-    settings |= {"size": options.size, "eval_resize": options.size, "train_split": options.train_split}
-    config = OmegaConf.to_container(OmegaConf.merge(config, settings))
-    data = imagenet(**{key: value for key, value in config.items() if key != "_target_"}).to(device)
-    crop, paths = data.train.crop, data.train.paths
-    draws = crop.draw(len(paths), torch.Generator().manual_seed(0))
+    with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", ["dataset=imagenet"]).dataset)
+    config |= {"size": options.size, "eval_resize": options.size, "train_split": options.train_split}
+    config |= {"subset": options.samples, "test_subset": 1}
+    machine = Machine(data_dir=options.data, workers=options.workers)
+    data = imagenet(**{key: value for key, value in config.items() if key != "_target_"}, machine=machine).to(device)
+    crop, paths = data.train.reading.crop, data.train.paths
     pool = ProcessPoolExecutor(options.workers)
     parts = [range(start, len(paths), options.workers) for start in range(options.workers)]
-    work = [([paths[index] for index in part], draws[list(part)]) for part in parts]
+    work = [([paths[index] for index in part], part) for part in parts]
     model = timm_model(options.backbone, num_classes=len(data.classes), size=options.size).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     step = partial(train_step, model, optimizer)
@@ -57,12 +59,12 @@ def decoding_arms(
 
 
 def _decode_alone(
-    pool: ProcessPoolExecutor, crop: RandomResizedCrop, size: int, work: Sequence[tuple[list[str], object]]
+    pool: ProcessPoolExecutor, crop: RandomResizedCrop, size: int, work: Sequence[tuple[list[str], range]]
 ) -> None:
     list(pool.map(partial(_decode_some, crop, size), *zip(*work, strict=True)))
 
 
-def _decode_some(crop: RandomResizedCrop, size: int, paths: Iterable[str], draws: Iterable[Sequence[float]]) -> None:
+def _decode_some(crop: RandomResizedCrop, size: int, paths: Iterable[str], seeds: Iterable[int]) -> None:
     torch.set_num_threads(1)
-    for path, numbers in zip(paths, draws, strict=True):
-        decode(path, size, partial(crop, draws=numbers))
+    for path, seed in zip(paths, seeds, strict=True):
+        decode(path, size, partial(crop, seed=seed))

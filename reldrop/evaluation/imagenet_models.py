@@ -45,7 +45,7 @@ def of_run(path: Path, checkpoint: str, config: Path | None, preprocessing: str)
     """
     trained = read_checkpoint(path, checkpoint, config)
     data = trained.cfg.dataset
-    if data["_target_"] != "reldrop.data.imagenet" or not _all_classes(data):
+    if data["_target_"] != "reldrop.data.imagenet" or not _all_classes(data, str(trained.cfg.data_dir)):
         raise ReldropError(
             f"{path} is a run on {data.name}; this suite takes networks for the 1,000 classes of ImageNet"
         )
@@ -119,9 +119,9 @@ def make_predict_fn(subject: EvalModel, fabric: Fabric, batch_size: int, workers
     return predict
 
 
-def _all_classes(data: DictConfig) -> bool:
+def _all_classes(data: DictConfig, data_dir: str) -> bool:
     """Whether a run's choice of classes, if it made one, is all of ImageNet-1k."""
     chosen = data.classes
     if isinstance(chosen, str):
-        chosen = read_wnids(data.root, chosen)
+        chosen = read_wnids(data_dir, chosen)
     return chosen is None or set(chosen) == set(synsets())

@@ -221,7 +221,7 @@ class Checkpoint:
                 and Path(value).is_relative_to(str(cfg.data_dir))
                 and key in ("root", "cache_dir")
             }
-            cfg = OmegaConf.merge(cfg, {"dataset": moved})
+            cfg = OmegaConf.merge(cfg, {"dataset": moved, "data_dir": data_dir})
         return build(cfg, "dataset")
 
     def network(self, **options: Any) -> "nn.Module":

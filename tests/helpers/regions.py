@@ -50,9 +50,9 @@ def folder_data(root: Path, size: int = 24, base: str = "some") -> ImageData:
     return data.image_folder(folder=base, size=size, machine=machine(root), **RGB)
 
 
-def imagenet_data(root: Path, size: int = 24, base: str = "some", **settings: Any) -> ImageData:
+def imagenet_data(root: Path, size: int = 24, base: str = "some", memory_gb: float = 8, **settings: Any) -> ImageData:
     defaults = {"name": "imagenet", "size": size, "eval_resize": size + 4, "train_split": "val", **RGB}
-    return data.imagenet(folders=[base], machine=machine(root), **{**defaults, **settings})
+    return data.imagenet(folders=[base], machine=machine(root, memory_gb=memory_gb), **{**defaults, **settings})
 
 
 def masks(source: str | None, root: Path, images: ImageData) -> Tensor:

@@ -34,11 +34,10 @@ def test_shares_are_all_of_a_batch_once(processes: int) -> None:
 
 def assert_shares_of(whole: Any, shared: list[Any]) -> None:
     for batch, *parts in zip(whole, *shared, strict=True):
-        if len(batch[1]) < 2 * len(parts):
+        if len(batch.targets) < 2 * len(parts):
             parts = parts[:1]  # too small to be shared
-        together = [torch.cat(each) for each in zip(*parts, strict=True)]
-        assert torch.equal(batch[0], together[0])
-        assert torch.equal(batch[1], together[1])
+        for key in ("inputs", "targets", "items"):
+            assert torch.equal(getattr(batch, key), torch.cat([getattr(part, key) for part in parts]))
 
 
 def test_shares_of_images_and_clouds() -> None:

@@ -236,7 +236,7 @@ LIBRARY: list[tuple[Callable[[], Any], str]] = [
     (lambda: timm_model("resnet_tiny", num_classes=0), "num_classes=0 must be at least 1"),
     (lambda: timm_model("vit_micro", num_classes=2, patch=0), "patch=0 must be at least 1"),
     (lambda: point_network("pointnet3", num_classes=2), "name='pointnet3' must be 'pointnet'"),
-    (lambda: data.digits("digits", [0.3], [0.3], flip="no"), "flip='no' must be true or false"),
+    (lambda: data.digits(mean=[0.3], std=[0.3], flip="no"), "flip='no' must be true or false"),
     (lambda: data.shapes("shapes", points=1), "points=1 must be at least 2"),
     (lambda: PointTransform(shift=-1), "shift=-1 must be at least 0"),
     (lambda: schedules.cosine(None, epochs=1, steps_per_epoch=1, minimum=-1), "minimum=-1 must be at least 0"),

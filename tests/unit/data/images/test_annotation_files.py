@@ -143,7 +143,7 @@ def test_an_image_that_is_skipped_stops_nothing(tmp_path: Path) -> None:
     write(tmp_path / "some" / "val", {f"n01/{name}.png": painted((24, 24), (0, 0, 9, 9)) for name in names})
     (tmp_path / "some" / "val" / "n01" / f"{names[0]}.png").write_bytes(b"")
     table(tmp_path / "boxes.csv", [(name, (0, 0, 9, 9)) for name in names])
-    images = imagenet_data(tmp_path, on_decode_error="skip", eval_resize=24, memory_limit_gb=0)
+    images = imagenet_data(tmp_path, on_decode_error="skip", eval_resize=24, memory_gb=0)
     regions = find_regions("boxes.csv", str(tmp_path), images)
     ((inputs, _, indices, *_),) = images.eval_batches("test", batch_size=3)
     found = regions.masks([images.test.paths[index] for index in indices.tolist()])

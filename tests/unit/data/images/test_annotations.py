@@ -157,7 +157,9 @@ def test_names_that_recur_need_their_folders(tmp_path: Path) -> None:
     table(tmp_path / "boxes.csv", [("b/1.png", (0, 0, 4, 0)), ("a/1.png", (0, 0, 2, 0)), ("c/0.png", (0, 0, 7, 0))])
     images = folder_data(tmp_path)
     assert masks("boxes.csv", tmp_path, images).sum((1, 2)).tolist() == [0, 3, 0, 5]
-    few = data.image_folder(folder="some", size=24, machine=machine(tmp_path), test_subset=1, **RGB)  # one name, but listed twice
+    few = data.image_folder(
+        folder="some", size=24, machine=machine(tmp_path), test_subset=1, **RGB
+    )  # one name, but listed twice
     few.test.paths = [str(tmp_path / "some" / "test" / "a" / "1.png")]
     assert masks("boxes.csv", tmp_path, few).sum((1, 2)).tolist() == [3]
     table(tmp_path / "boxes.csv", [("1.png", (0, 0, 4, 0))])
