@@ -32,8 +32,6 @@ NOT_IDENTITY = (  # until they have moved to another group
     "trainer.evaluate_occlusion_every",
     "trainer.occlusion_samples",
     "dataset.workers",
-    "dataset.memory_limit_gb",
-    "dataset.download",
     "dataset.cache_dir",
 )
 
