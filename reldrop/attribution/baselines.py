@@ -1,27 +1,26 @@
-"""Controls: attributions that RelDrop's are to be compared with."""
+"""Controls: attributions to compare those of RelDrop with."""
 
 import torch
 from torch import Tensor, nn
 
+from reldrop.attribution.base import Attribution
 from reldrop.attribution.steps import evaluation_mode
 from reldrop.utils.tensors import channel_axis, positions
 from reldrop.utils.types import Positive, checked
 
 
-class InputGradient:
-    """Saliency: the absolute gradient of the target's logit, summed over channels (Simonyan et al. 2014)."""
+class InputGradient(Attribution):
+    """Saliency: the absolute gradient of the target's logit, summed over channels.
 
-    conserves = False
-
-    def check(self, model: nn.Module, inputs: Tensor) -> None:
-        """Every differentiable network will do."""
+    Simonyan et al. 2014, https://arxiv.org/abs/1312.6034.
+    """
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return the saliency (B, H, W) of images (B, C, H, W), or (B, N) of points (B, N, C), for classes (B,)."""
         x = inputs.detach().requires_grad_()
-        # Weights cast for this pass must not be found again by the training forward.
+        # Without the cache of autocast, the training forward does not reuse weights that were cast for this pass.
         device = inputs.device.type
         enabled = torch.is_autocast_enabled(device)
         no_cache = torch.autocast(device, enabled=enabled, cache_enabled=False)
@@ -31,19 +30,14 @@ class InputGradient:
         return grad.abs().sum(channel_axis(inputs))
 
 
-class RandomRelevance:
+class RandomRelevance(Attribution):
     """Uniform random relevance: RelDrop with it occludes as much as with any other, but anywhere.
 
     Draws from the generator of the call, or from a generator of its own that starts at 0.
     """
 
-    conserves = False
-
     def __init__(self) -> None:
         self._own = torch.Generator().manual_seed(0)
-
-    def check(self, model: nn.Module, inputs: Tensor) -> None:
-        """Nothing is asked of the network."""
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
@@ -53,10 +47,10 @@ class RandomRelevance:
 
 
 @checked
-class CenterPrior:
-    """Relevance that takes notice of nothing: the nearer to the middle of the image, or of the cloud, the larger.
+class CenterPrior(Attribution):
+    """A Gaussian in the center of the image, or of the cloud, which does not depend on the network or the values.
 
-    Photographs have their subject in the middle, so that region metrics are to be read against this rather than against 0.
+    Photographs have their subject in the center: compare region metrics with those of this prior, rather than with 0.
 
     Args:
         width: standard deviation of the Gaussian, as a share of the image's sides, or of a cloud's width, which is taken
@@ -66,13 +60,8 @@ class CenterPrior:
         ReldropError: for another width.
     """
 
-    conserves = False
-
     def __init__(self, width: Positive = 0.25) -> None:
         self.width = width
-
-    def check(self, model: nn.Module, inputs: Tensor) -> None:
-        """Nothing is asked of the network."""
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.attribution import rules
+from reldrop.attribution.base import Attribution
 from reldrop.attribution.graph import Graph
 from reldrop.attribution.steps import evaluation_mode
 from reldrop.utils.errors import ReldropError
@@ -14,7 +15,7 @@ from reldrop.utils.types import NonNegative, checked
 
 
 @checked
-class GradientLRP:
+class GradientLRP(Attribution):
     """LRP with Epsilon (or ZPlus) behind a Flat stem; sums of residual branches are split in proportion.
 
     Equals what zennit computes with `reldrop.attribution.canonizer.ResidualCanonizer`, without hooks, without

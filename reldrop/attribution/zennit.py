@@ -1,4 +1,4 @@
-"""Attribution by zennit, on a copy of the network: as an oracle, for other composites, and as the release ran it."""
+"""Attribution by zennit, on a copy of the network: slow, independent of our own rules, and open to other composites."""
 
 import copy
 from typing import Any, Literal
@@ -6,17 +6,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from reldrop.attribution.base import Attribution
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.tensors import channel_axis
 from reldrop.utils.types import NonNegative, checked
 
 
 @checked
-class ZennitLRP:
-    """Any zennit composite by name, with the canonizer of one's choice.
+class ZennitLRP(Attribution):
+    """Any composite of zennit (Anders et al. 2021, https://arxiv.org/abs/2106.13200) by name, with any canonizer.
 
-    The network is copied at each call, because zennit changes what it attributes (1.0 replaces parameters, 0.5.1
-    spoils the autocast cache). So it follows the weights in training, at a price: this is the slow, independent way.
+    The network is copied at each call, because zennit changes what it attributes: 1.0 replaces parameters, 0.5.1
+    spoils the autocast cache.
 
     Args:
         composite: a name from `zennit.composites.COMPOSITES` (e.g. "epsilon_plus_flat"), or "epsilon_flat": the rules
@@ -29,9 +30,9 @@ class ZennitLRP:
         output: "logits", or "log_softmax" for relevance that starts as one-hot behind a log-softmax, hence as one-hot minus
             probabilities at the logits (as in the release's networks on point clouds).
 
-    On point clouds, hooks see modules only: what lies between them (differences of positions, maxima, products with
-    matrices) hands relevance on as if it were a gradient, which conserves no relevance where positions are subtracted
-    or multiplied.
+    On point clouds, hooks see modules only. Operations between them (differences of positions, maxima, products with
+    matrices) pass relevance on as if it were a gradient, so it is not conserved where positions are subtracted or
+    multiplied.
 
     Raises:
         ReldropError: for an unknown name or argument.
@@ -50,10 +51,6 @@ class ZennitLRP:
         self.output = output
         self.composite = _build_composite(composite, canonizer, epsilon, dict(options or {}))
 
-    def check(self, model: nn.Module, inputs: Tensor) -> None:
-        """Raise what a call with one of `inputs` would raise."""
-        self(model, inputs, torch.zeros(len(inputs), dtype=torch.long, device=inputs.device))
-
     def __call__(
         self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -69,35 +66,6 @@ class ZennitLRP:
                 scores = scores.log_softmax(1)
             (relevance,) = torch.autograd.grad(scores, x, torch.zeros_like(scores).scatter_(1, targets[:, None], 1.0))
         return relevance.sum(channel_axis(inputs))
-
-
-class ReleaseLRP:
-    """What the release computes, quirks included.
-
-    On images: Epsilon (1e-3) behind a Flat stem with torchvision's canonizer, so that relevance is copied, not split, at
-    the residual sums of timm's networks. On point clouds: its composite of named layers for PointNet++ MSG: Flat on the
-    first layer of the first scale, Epsilon (1e-6) on all others, merged batch norms, everything between them treated
-    as a gradient, and relevance that starts behind the log-softmax.
-    """
-
-    conserves = True
-
-    def __init__(self) -> None:
-        self._images = ZennitLRP("epsilon_flat", "torchvision", 1e-3)
-        self._points = ZennitLRP("epsilon_flat_named", "torchvision", 1e-6, output="log_softmax")
-
-    def check(self, model: nn.Module, inputs: Tensor) -> None:
-        """Raise what a call with one of `inputs` would raise."""
-        self._for(inputs).check(model, inputs)
-
-    def __call__(
-        self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Return the relevance (B, H, W) of images, or (B, N) of points, for classes (B,), in full precision."""
-        return self._for(inputs)(model, inputs, targets)
-
-    def _for(self, inputs: Tensor) -> ZennitLRP:
-        return self._images if channel_axis(inputs) == 1 else self._points
 
 
 def _build_composite(name: str, canonizer: str, epsilon: float | None, options: dict[str, Any]) -> Any:

@@ -6,14 +6,23 @@ import pytest
 import torch
 from torch import nn
 
-from reldrop.attribution import GradientLRP, InputGradient, RandomRelevance, ZennitLRP, relevance
+from reldrop.attribution import (
+    CenterPrior,
+    GradientLRP,
+    InputGradient,
+    RandomRelevance,
+    ReleaseLRP,
+    ZennitLRP,
+    relevance,
+)
 from tests.helpers.networks import randomize, timm_model
 
 ALL = {
     "gradient": GradientLRP,
     "zplus": lambda: GradientLRP(conv_rule="zplus"),
     "zennit": ZennitLRP,
-    "official": lambda: ZennitLRP(canonizer="torchvision"),
+    "release": ReleaseLRP,
+    "center": CenterPrior,
     "input_gradient": InputGradient,
     "random": RandomRelevance,
 }
