@@ -10,7 +10,7 @@ WORKERS ?= 2
 
 demo: setup
 	$(RUN) -m reldrop.train -m augmentation=none,random_erasing,reldrop_block seed=0,1,2 results_dir=$(DEMO)
-	$(RUN) -m reldrop.figures "$$(ls -d $(DEMO)/runs/digits_resnet/reldrop_block/seed0-* | head -n 1)" --output $(DEMO)/examples.png
+	$(RUN) -m reldrop.figures run="$$(ls -d $(DEMO)/runs/digits_resnet/reldrop_block/seed0-* | head -n 1)" output=$(DEMO)/examples.png
 	$(RUN) -m reldrop.tables $(DEMO)
 
 # Every table that the runs in RESULTS/runs allow, in all formats, each with the list of its runs.
@@ -21,8 +21,8 @@ tables: setup
 figures: setup
 	for arm in $(RESULTS)/runs/*/*; do \
 		run="$$(ls -d $$arm/seed* | head -n 1)"; \
-		mkdir -p $(RESULTS)/figures && $(RUN) -m reldrop.figures "$$run" \
-			--output "$(RESULTS)/figures/$$(basename "$$(dirname "$$arm")")-$$(basename "$$arm").png" || exit 1; \
+		mkdir -p $(RESULTS)/figures && $(RUN) -m reldrop.figures run="$$run" \
+			output="$(RESULTS)/figures/$$(basename "$$(dirname "$$arm")")-$$(basename "$$arm").png" || exit 1; \
 	done
 
 # One worker for each two GB or so of memory, and for each core.

@@ -1,25 +1,22 @@
 """Evaluate what runs have learned: python -m reldrop.evaluate run=FOLDER, or suite=zero_shot model=resnet50.tv2_in1k."""
 
-import logging
-import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import CONFIG_PATH, build, check, suggest
-from reldrop.distributed.launch import one_device
-from reldrop.runs.reader import UnreadableRun, find_runs
-from reldrop.training.config import Accelerator, Precision
+from reldrop.config import CONFIG_PATH, build, check, machine, suggest
 from reldrop.utils.errors import ReldropError
-from reldrop.utils.io import write_json_atomic, writing
-from reldrop.utils.types import Count, Group, Text, WholeNumber
+from reldrop.utils.types import Count, Group, Text
 
-logger = logging.getLogger("reldrop")
+if TYPE_CHECKING:
+    from reldrop.evaluation.evaluator import Evaluation
+
+GROUPS = ("suite", "attribution", "machine")
 
 
 @dataclass(frozen=True)
@@ -34,17 +31,15 @@ class Settings:
     output: Text | None
     limit: Count | None
     batch_size: Count
-    precision: Precision
-    accelerator: Accelerator
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     figures: bool
     force: bool
-    progress: bool
     model: Text | None
     weights: Text | None
     preprocessing: Literal["standard", "own"]
-    workers: WholeNumber
     suite: Group
     attribution: Group
+    machine: Group
 
     def __post_init__(self) -> None:
         if bool(self.run) == (self.model is not None):
@@ -57,92 +52,61 @@ class Settings:
                 f"weights={self.weights} goes with model=NAME; a run has its own weights, see checkpoint"
             )
 
+    def path(self, key: str) -> Path | None:
+        """Return a setting as a path; None if it is not given."""
+        value = getattr(self, key)
+        return None if value is None else Path(str(value)).expanduser()
 
-def evaluate(cfg: DictConfig) -> Any:
-    """Evaluate what `cfg` names, write the results to files and return them.
+
+def evaluate(cfg: DictConfig) -> "list[Evaluation]":
+    """Evaluate what `cfg` names, and compare several runs; write the results to files and return them.
 
     Raises:
-        ReldropError: for anything the user can mend.
+        ReldropError: for anything the user can correct.
     """
-    settings = _settings(cfg)
-    suite = build(cfg, "suite")
-    if suite.name == "zero_shot":
-        return _zero_shot(suite, settings)
-    if settings.model is not None:
-        raise ReldropError("model=NAME goes with suite=zero_shot; this suite takes runs, with their data: run=FOLDER")
+    check(cfg, Settings, groups=GROUPS)
+    content = OmegaConf.to_container(cfg, resolve=True)
+    settings = Settings(**{key: content[key] for key in Settings.__annotations__})
+    from reldrop.distributed.launch import one_device  # torch takes seconds
     from reldrop.evaluation.evaluator import Evaluator
+    from reldrop.evaluation.suite import Options, Subject, run_subjects
+    from reldrop.runs.reader import find_runs
 
-    paths = find_runs(settings.run)
-    evaluator = Evaluator(suite, cfg, settings)
-    if len(paths) == 1:
-        return [evaluator.evaluate(paths[0])]
-    evaluations = []
-    for path in paths:
-        try:
-            evaluations.append(evaluator.evaluate(path))
-        except UnreadableRun as error:  # of a sweep that is still going on
-            logger.warning("left out: %s", error)
-    from reldrop.reporting.comparison import compare_runs
+    suite, place = build(cfg, "suite"), machine(cfg)
+    fabric = one_device(place.accelerator, settings.precision, "machine.")
+    how = (settings.limit, settings.batch_size, settings.preprocessing, place.processes, place.progress)
+    options = Options(fabric, build(cfg, "attribution"), settings.path("data_dir"), *how)
+    described = {key: content[key] for key in suite.settings}
+    evaluator = Evaluator(suite, options, described, _draw if settings.figures else None, settings.force)
+    output, default = settings.path("output"), Path(str(settings.results_dir), suite.name)
+    if settings.model is not None:
+        subject = Subject.from_timm(str(settings.model), settings.path("weights"), default)
+        return [evaluator.evaluate(subject, output or default / f"{settings.model}.json")]
+    runs = [settings.run] if isinstance(settings.run, str | float) else settings.run
+    paths, file = find_runs([str(run) for run in runs]), None if suite.compared else output
+    if file is not None and len(paths) > 1:
+        raise ReldropError(f"output={output} is the file of one run, not of {len(paths)}; leave it out")
+    subjects = run_subjects(paths, settings.checkpoint, settings.path("config"))
+    evaluations = [evaluator.evaluate(subject, file) for subject in subjects]
+    if len(evaluations) > 1 and suite.compared:
+        from reldrop.reporting.comparison import compare_runs
 
-    contests = compare_runs(evaluations, Path(settings.output or Path(settings.results_dir, suite.name)))
-    if settings.figures:
-        from reldrop.plotting.comparison import draw_contest  # matplotlib takes a while
+        for folder, contest in compare_runs(evaluations, output or default).items():
+            if settings.figures:
+                from reldrop.plotting.curves import contest_figures  # matplotlib takes a while
+                from reldrop.plotting.layout import save
 
-        for folder, contest in contests.items():
-            draw_contest(contest, folder)
+                save(contest_figures(contest), folder)
     return evaluations
 
 
-def _zero_shot(suite: Any, settings: Settings) -> dict[str, Any]:
-    from reldrop.evaluation import imagenet_models as subjects  # timm takes seconds
+def _draw(evaluation: "Evaluation", pictured: Mapping[str, Any]) -> dict[str, Path]:
+    from reldrop.plotting.curves import evaluation_figures
+    from reldrop.plotting.examples import checkpoint_figure
+    from reldrop.plotting.layout import save
 
-    if len(settings.run) > 1:
-        raise ReldropError(f"suite=zero_shot takes one run at a time, not {', '.join(settings.run)}")
-    root = settings.data_dir or os.environ.get("RELDROP_DATA", "data")
-    sets, missing = suite.find(Path(root).expanduser(), settings.limit)
-    if settings.model is not None:
-        subject = subjects.of_timm_model(settings.model, settings.weights, settings.preprocessing)
-        file = Path(settings.results_dir, suite.name, f"{settings.model}.json")
-    else:
-        (path,) = find_runs(settings.run)
-        subject = subjects.of_run(path, settings.checkpoint, settings.config, settings.preprocessing)
-        file = (path if path.is_dir() else path.parent) / f"{suite.name}.json"
-    file = file if settings.output is None else Path(settings.output).expanduser()
-    fabric = one_device(settings.accelerator, settings.precision)
-    logger.info("%s: %s", subject.name, subject.preprocessing.described())
-    predict = subjects.make_predict_fn(subject, fabric, settings.batch_size, settings.workers, settings.progress)
-    figures = suite.measure(sets, predict)
-    if missing := [*missing, *(name for name in sets if name not in figures)]:
-        logger.info("not evaluated, for want of images in data_dir: %s", ", ".join(missing))
-    results = {
-        "suite": suite.name,
-        "subject": subject.name,
-        "preprocessing": subject.preprocessing.described(),
-        "precision": settings.precision,
-        "limit": settings.limit,
-        **figures,
-        "missing": missing,
-    }
-    with writing(str(file), "set output=FILE to another one"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(file, results)
-    print(suite.table(figures))
-    logger.info("written to %s", file)
-    return results
-
-
-def _settings(cfg: DictConfig) -> Settings:
-    check(cfg, Settings, groups=("suite", "attribution"))
-    content = OmegaConf.to_container(cfg, resolve=True)
-    values = {field.name: content[field.name] for field in fields(Settings)}
-    for key in ("config", "model", "weights", "output", "data_dir", "results_dir"):  # YAML reads 1 as a number
-        if values[key] is not None:
-            values[key] = str(values[key])
-    if values["config"] is not None:
-        values["config"] = Path(values["config"]).expanduser()
-    run = values["run"]
-    values["run"] = tuple(map(str, run if isinstance(run, list) else [run] if run is not None else []))
-    return Settings(**values)
+    figures = evaluation_figures({evaluation.figures["augmentation"]: [evaluation]})
+    return save({**figures, "examples": checkpoint_figure(**pictured)}, evaluation.folder)
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="evaluate")
@@ -156,12 +120,11 @@ def main(cfg: DictConfig) -> None:
 
 
 def command() -> None:
-    """Run `main`, and help with misspelt settings."""
+    """Run `main`, and help with misspelled settings."""
     try:
         main()
     except SystemExit as stop:
-        groups = ("suite", "attribution")
-        hint = suggest(sys.argv[1:], CONFIG_PATH, "evaluate", groups) if stop.code == 1 else None
+        hint = suggest(sys.argv[1:], CONFIG_PATH, "evaluate", GROUPS) if stop.code == 1 else None
         sys.exit(hint or stop.code)
 
 

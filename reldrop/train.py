@@ -158,7 +158,7 @@ def _report(record: dict[str, Any], config: TrainerConfig, tracker: Any, item: s
 
 
 def _examples(loop: Trainer) -> Any:
-    from reldrop.figures import occlusion_figure
+    from reldrop.plotting.examples import occlusion_figure
 
     return occlusion_figure(loop.module, loop.data, loop.attribution, {"occluded": loop.augmentation})
 

@@ -1,79 +1,73 @@
-"""What the zero-shot suite takes: networks for the 1,000 classes of ImageNet, of a run or of timm."""
+"""Networks for the 1,000 classes of ImageNet, of a run or of timm, and how they predict files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
 import torch
-from lightning_fabric import Fabric
-from omegaconf import DictConfig
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from reldrop.data.images.crops import CenterCrop
 from reldrop.data.images.dataset import ImageSplit
 from reldrop.data.images.decoding import DecodeOptions, StreamedImages
 from reldrop.data.images.folders import Files
 from reldrop.data.images.imagenet_labels import read_wnids
 from reldrop.evaluation.imagenet_classes import synsets
-from reldrop.evaluation.preprocessing import Preprocessing, of_timm, standard
-from reldrop.evaluation.zero_shot import Predict
-from reldrop.runs.reader import read_checkpoint
+from reldrop.evaluation.preprocessing import Preprocessing
+from reldrop.evaluation.suite import Options, Subject
+from reldrop.runs.reader import Checkpoint
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.text import unknown
+
+Predict = Callable[[Files, str], Iterator[tuple[Tensor, Tensor]]]  # (files, name) -> logits (b, 1000), labels (b,)
 
 
 @dataclass(frozen=True)
 class EvalModel:
-    """A network for the 1,000 classes of ImageNet, what it is called in reports, and what it makes of an image first."""
+    """A network for the 1,000 classes of ImageNet, and what it makes of an image first."""
 
-    name: str
     network: nn.Module
     preprocessing: Preprocessing
 
+    @classmethod
+    def load(cls, subject: Subject, preprocessing: str) -> "EvalModel":
+        """Return the network of a subject.
 
-def of_run(path: Path, checkpoint: str, config: Path | None, preprocessing: str) -> EvalModel:
-    """Return the network of a run on the 1,000 classes of ImageNet, with a checkpoint's weights.
+        Args:
+            preprocessing: "standard", or "own": as the run has its test images, or as in timm's tables of results.
 
-    Args:
-        path, checkpoint, config: see `read_checkpoint`.
-        preprocessing: "standard", or "own": as the run has its test images.
+        Raises:
+            ReldropError: it has other classes, or it or its weights are unavailable or damaged.
+        """
+        if subject.checkpoint is not None:
+            return _of_run(subject.checkpoint, preprocessing)
+        return _of_timm(subject.model, subject.weights, preprocessing)
 
-    Raises:
-        ReldropError: there is no such run, it was on other classes, or its files are damaged.
-    """
-    trained = read_checkpoint(path, checkpoint, config)
-    data = trained.cfg.dataset
-    if data["_target_"] != "reldrop.data.imagenet" or not _all_classes(data, str(trained.cfg.data_dir)):
+
+def _of_run(checkpoint: Checkpoint, preprocessing: str) -> EvalModel:
+    cfg, data = checkpoint.cfg, checkpoint.cfg.dataset
+    chosen = data.get("classes")
+    if isinstance(chosen, str):
+        chosen = read_wnids(str(cfg.data_dir), chosen)
+    is_imagenet = str(data["_target_"]).endswith(".imagenet")
+    if not is_imagenet or (chosen is not None and set(chosen) != set(synsets())):
         raise ReldropError(
-            f"{path} is a run on {data.name}; this suite takes networks for the 1,000 classes of ImageNet"
+            f"{checkpoint.run} is a run on {data.name}; this suite takes networks for the 1,000 classes of ImageNet"
         )
-    network = trained.network(num_classes=len(synsets()), channels=3, size=data.size)
-    seen = standard(data.mean, data.std)
-    if preprocessing == "own":
-        frame = CenterCrop(data.eval_resize, data.interpolation)
-        seen = Preprocessing(frame, data.size, tuple(data.mean), tuple(data.std))
-    return EvalModel(trained.name, network, seen)
+    network = checkpoint.network(num_classes=len(synsets()), channels=3, size=data.size)
+    own = (data.size, data.eval_resize, data.interpolation) if preprocessing == "own" else ()
+    return EvalModel(network, Preprocessing.center_crop(tuple(data.mean), tuple(data.std), *own))
 
 
-def of_timm_model(name: str, weights: str | None, preprocessing: str) -> EvalModel:
-    """Return a network of timm with its weights, or with those of a file.
+def _of_timm(name: str, weights: Path | None, preprocessing: str) -> EvalModel:
+    import timm  # takes seconds
 
-    Args:
-        preprocessing: "standard", or "own": as in timm's tables of results.
-
-    Raises:
-        ReldropError: there is no such network, its weights cannot be had, or it has other classes.
-    """
     if not timm.is_model(name):
         known = timm.list_models(pretrained=True)
         raise ReldropError(unknown(f"model={name} is none of timm's", name, known, "e.g. resnet50.tv2_in1k is"))
-    overlay = None
-    if weights is not None:
-        if not (file := Path(weights).expanduser()).is_file():
-            raise ReldropError(f"weights={weights} does not exist")
-        overlay = {"file": str(file)}
+    if weights is not None and not weights.is_file():
+        raise ReldropError(f"weights={weights} does not exist")
+    overlay = None if weights is None else {"file": str(weights)}
     try:
         network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # no network, a damaged file, weights of another network: each raises types of its own
@@ -81,47 +75,41 @@ def of_timm_model(name: str, weights: str | None, preprocessing: str) -> EvalMod
         raise ReldropError(f"cannot load the weights of {name} ({first_line(error)}); {hint}") from error
     if network.num_classes != len(synsets()):
         raise ReldropError(f"{name} has {network.num_classes} classes; this suite takes the 1,000 of ImageNet")
-    own = of_timm(network, name) if preprocessing == "own" else None
+    if preprocessing == "own":
+        return EvalModel(network, Preprocessing.from_timm(network, name))
     config = timm.data.resolve_model_data_config(network)
-    subject = name if overlay is None else f"{name}, weights of {file.name}"
-    return EvalModel(subject, network, own or standard(config["mean"], config["std"]))
+    return EvalModel(network, Preprocessing.center_crop(config["mean"], config["std"]))
 
 
-def make_predict_fn(subject: EvalModel, fabric: Fabric, batch_size: int, workers: int, progress: bool) -> Predict:
+def make_predict_fn(model: EvalModel, name: str, options: Options) -> Predict:
     """Return the function by which the suite has files predicted.
+
+    Args:
+        name: of the network, in messages.
 
     Raises:
         ReldropError: the network does not take images of that size.
     """
-    preprocessing = subject.preprocessing
-    network = fabric.setup_module(subject.network).eval()
+    preprocessing, device = model.preprocessing, options.fabric.device
+    network = options.fabric.setup_module(model.network).eval()
     try:
         with torch.inference_mode():
-            network(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=fabric.device))
+            network(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=device))
     except (RuntimeError, AssertionError, ValueError) as error:  # of networks for images of one size
         raise ReldropError(
-            f"{subject.name} does not take images of {preprocessing.size} pixels ({first_line(error)}); "
+            f"{name} does not take images of {preprocessing.size} pixels ({first_line(error)}); "
             "set preprocessing=own, or another one, for it"
         ) from error
 
     def predict(files: Files, title: str) -> Iterator[tuple[Tensor, Tensor]]:
-        reading = DecodeOptions(preprocessing.frame)
-        images = StreamedImages(files.paths, preprocessing.size, workers, reading)
-        split = ImageSplit(images, files.labels).to(fabric.device)
-        batches = split.batches(torch.arange(len(files)), batch_size)
-        total = -(-len(files) // batch_size)
-        quiet = None if progress else True  # None: only on a terminal
+        images = StreamedImages(files.paths, preprocessing.size, options.workers, DecodeOptions(preprocessing.frame))
+        split = ImageSplit(images, files.labels).to(device)
+        batches = split.batches(torch.arange(len(files)), options.batch_size)
+        total = -(-len(files) // options.batch_size)
+        quiet = None if options.progress else True  # None: only on a terminal
         for inputs, indices in tqdm(batches, title, total, unit="batch", leave=False, disable=quiet):
             with torch.inference_mode():
                 logits = network(preprocessing.normalize(inputs))
             yield logits, split.labels[indices]
 
     return predict
-
-
-def _all_classes(data: DictConfig, data_dir: str) -> bool:
-    """Whether a run's choice of classes, if it made one, is all of ImageNet-1k."""
-    chosen = data.classes
-    if isinstance(chosen, str):
-        chosen = read_wnids(data_dir, chosen)
-    return chosen is None or set(chosen) == set(synsets())

@@ -1,4 +1,4 @@
-"""Where the images of the suites lie, and which classes they are of."""
+"""Where the images of the zero-shot suite are stored, and which classes they are of."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ def find_val(folders: Sequence[Path], label_places: Sequence[Path]) -> Files | N
         wnids = val_wnids(images, [folder.parent, *label_places])
     except ReldropError as error:
         raise ReldropError(
-            f"{folder} has no class folders, and no file of labels that fits lies beside it; sort the images into "
+            f"{folder} has no class folders, and no file of labels that fits is beside it; sort the images into "
             f"{folder.name}/WNID, or put imagenet_2012_validation_synset_labels.txt into {folder.parent}"
         ) from error
     places = {wnid: place for place, wnid in enumerate(synsets())}
@@ -55,7 +55,7 @@ def find_val(folders: Sequence[Path], label_places: Sequence[Path]) -> Files | N
     return Files(images, torch.tensor([places[wnid] for wnid in wnids]))
 
 
-def some(files: Files, limit: int | None) -> Files:
+def subset(files: Files, limit: int | None) -> Files:
     """Return up to `limit` of them, the same ones each time and as evenly over the classes as they go; None for all."""
     if limit is None or limit >= len(files):
         return files

@@ -5,6 +5,7 @@ It consists of measurements (`reldrop.evaluation.measurements`), which all see t
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from reldrop.attribution import Attribution
 from reldrop.data import Data
-from reldrop.data.images.annotations import Regions
+from reldrop.data.images.annotations import Regions, find_regions
 from reldrop.distributed.sharding import ALL, BatchSharder
 from reldrop.evaluation.measurements import (
     Clean,
@@ -27,7 +28,9 @@ from reldrop.evaluation.measurements import (
     Samples,
 )
 from reldrop.evaluation.occluders import Occluder, Predict, predict_masked
+from reldrop.evaluation.suite import Options, Result, Subject
 from reldrop.metrics.accuracy import ranks
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 from reldrop.utils.types import Count, OpenFraction, Seed, checked
 
@@ -121,7 +124,9 @@ class Robustness:
         ReldropError: a setting is out of range.
     """
 
-    name: ClassVar[str] = "evaluation"  # of the files
+    name: ClassVar[str] = "evaluation"
+    settings: ClassVar[tuple[str, ...]] = ("suite", "attribution", "limit", "precision")
+    compared: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -145,6 +150,41 @@ class Robustness:
             RelevanceRegions(),
             *measurements,
         )
+
+    def conditions(self, options: Options) -> dict[str, Any]:
+        """Return nothing: the run says which data are tested."""
+        return {}
+
+    def evaluate(self, subject: Subject, options: Options) -> Result:
+        """Measure the network of a run on its test samples.
+
+        Raises:
+            ReldropError: it is none of a run, the settings do not fit its data, or the attribution is not for it.
+        """
+        if subject.checkpoint is None:
+            raise ReldropError(
+                "model=NAME goes with suite=zero_shot; this suite takes runs, with their data: run=FOLDER"
+            )
+        data, device = options.data(subject.checkpoint), options.fabric.device
+        model = subject.checkpoint.network(**data.model_kwargs).to(device)
+        options.attribution.check(model, data.dummy_input().to(device))
+        regions = None
+        if data.kind == "images":
+            root = options.data_dir or Path(str(subject.checkpoint.cfg.data_dir))
+            regions = find_regions(self.regions, str(root), data)
+        elif self.regions not in (None, "auto"):
+            raise ReldropError(
+                f"suite.regions={self.regions} is for images, but {data.name} has {data.kind}; set it to null"
+            )
+        how = {"limit": options.limit, "batch_size": options.batch_size, "progress": options.progress}
+        with options.fabric.autocast():
+            figures, samples = self.measure(model, data, options.attribution, regions, **how)
+        facts = {
+            "hidden": "pixels" if data.kind == "images" else "points",
+            "regions_from": None if regions is None else regions.source,
+        }
+        parts = {"data": data, "model": model, "attribution": options.attribution, "regions": regions}
+        return Result({**facts, **figures}, samples, {"checkpoint": subject.checkpoint, **parts})
 
     def measure(
         self, model: nn.Module, data: Data, attribution: Attribution, regions: Regions | None = None, **options: Any

@@ -1,6 +1,8 @@
 """The zero-shot suite: a network that was trained on ImageNet, on ImageNet-A, -R and -O, and its calibration."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,27 +12,22 @@ from torch import Tensor
 
 from reldrop.data.images.folders import Files
 from reldrop.evaluation.imagenet_classes import SETS, class_indices
-from reldrop.evaluation.imagenet_sets import find_set, find_val, some
+from reldrop.evaluation.imagenet_models import EvalModel, Predict, make_predict_fn
+from reldrop.evaluation.imagenet_sets import find_set, find_val, subset
+from reldrop.evaluation.suite import Options, Result, Subject
 from reldrop.metrics.accuracy import confidences, ranks, restrict, top_k
 from reldrop.metrics.calibration import aurra, rms_calibration_error
 from reldrop.metrics.detection import anomaly_scores, detection
 from reldrop.utils.errors import ReldropError
-from reldrop.utils.text import format_columns
 from reldrop.utils.types import checked
 
-Predict = Callable[[Files, str], Iterator[tuple[Tensor, Tensor]]]  # (files, title) -> logits (b, 1000), labels (b,)
-TITLES = {**SETS, "imagenet_val": "ImageNet val"}
-COLUMNS = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "rms_calibration_error": "RMS calibration error",
-    "rms_calibration_error_public_script": "without last bin",
-    "aurra": "AURRA",
-}
+logger = logging.getLogger("reldrop")
+
+NAMES = (*SETS, "imagenet_val")
 
 
 @dataclass
-class Outcomes:
+class Predictions:
     """What is kept of the samples of a set, batch by batch: of all that is measured, nothing depends on the batches.
 
     Attributes:
@@ -46,9 +43,13 @@ class Outcomes:
         self.confidence.append(confidences(logits).cpu())
         self.rank.append(ranks(logits, labels).cpu())
 
+    def samples(self) -> dict[str, Tensor]:
+        """Return confidence and rank, (N,) each."""
+        return {"confidence": torch.cat(self.confidence), "rank": torch.cat(self.rank)}
+
     def figures(self) -> dict[str, float]:
         """Return the accuracies and the calibration, all in [0, 1]."""
-        confidence, rank = torch.cat(self.confidence), torch.cat(self.rank)
+        confidence, rank = self.samples().values()
         return {
             "images": len(rank),
             "top1": top_k(rank, 1),
@@ -72,6 +73,8 @@ class ZeroShot:
     """
 
     name: ClassVar[str] = "zero_shot"
+    settings: ClassVar[tuple[str, ...]] = ("suite", "preprocessing", "limit", "precision")
+    compared: ClassVar[bool] = False
 
     imagenet_a: str
     imagenet_r: str
@@ -91,7 +94,7 @@ class ZeroShot:
         folders = {name: root / getattr(self, name) for name in SETS}
         found = {name: find_set(folder, name) for name, folder in folders.items()}
         found["imagenet_val"] = find_val([root / folder for folder in self.val], [root])
-        sets = {name: some(files, limit) for name, files in found.items() if files is not None}
+        sets = {name: subset(files, limit) for name, files in found.items() if files is not None}
         if not sets:
             raise ReldropError(
                 f"none of {', '.join([*folders.keys(), *self.val])} found in {root}; set data_dir=PATH (or the environment "
@@ -99,65 +102,63 @@ class ZeroShot:
             )
         return sets, [name for name in found if name not in sets]
 
-    def measure(self, sets: Mapping[str, Files], predict: Predict) -> dict[str, dict[str, Any]]:
-        """Return the figures of each set, all but the numbers of images in [0, 1] or differences of such.
+    def conditions(self, options: Options) -> dict[str, Any]:
+        """Return how many images of each set there are."""
+        return {"sets": {name: len(files) for name, files in self._find(options)[0].items()}}
 
-        ImageNet-R comes with the accuracy on val images of its 200 classes, among these 200 classes. ImageNet-O needs
-        the val images of its own 200 classes as in-distribution; without them it has no figures.
+    def evaluate(self, subject: Subject, options: Options) -> Result:
+        """Measure a network on the sets that are there.
+
+        Raises:
+            ReldropError: it is none for the 1,000 classes of ImageNet, or takes other images.
+        """
+        sets, missing = self._find(options)
+        model = EvalModel.load(subject, options.preprocessing)
+        logger.info("%s: %s", subject.name, model.preprocessing.description)
+        figures, samples = self.measure(sets, make_predict_fn(model, subject.name, options))
+        if missing := [*missing, *(name for name in sets if name not in figures)]:
+            logger.info("not evaluated, because images are missing in data_dir: %s", ", ".join(missing))
+        return Result({"preprocessing": model.preprocessing.description, **figures, "missing": missing}, samples)
+
+    def _find(self, options: Options) -> tuple[dict[str, Files], list[str]]:
+        root = options.data_dir or Path(os.environ.get("RELDROP_DATA", "data")).expanduser()
+        return self.find(root, options.limit)
+
+    def measure(
+        self, sets: Mapping[str, Files], predict: Predict
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
+        """Return the figures of each set, and what was measured of each image, SET/KEY -> (N,).
+
+        All figures but the numbers of images are in [0, 1] or differences of such. ImageNet-R comes with the accuracy on
+        val images of its 200 classes, among these 200 classes. ImageNet-O needs the val images of its own 200 classes as
+        in-distribution; without them it has no figures.
 
         Args:
             sets: what `find` found.
             predict: yields the logits (b, 1000) and labels (b,) of some files, in batches of any size.
         """
-        results: dict[str, dict[str, Any]] = {}
+        predictions = {name: Predictions() for name in ("imagenet_a", "imagenet_r", "imagenet_val") if name in sets}
         for name in ("imagenet_a", "imagenet_r"):
-            if name in sets:
-                outcomes = Outcomes()
-                for logits, labels in predict(sets[name], TITLES[name]):
-                    outcomes.add(*restrict(logits, labels, class_indices(name).to(labels.device)))
-                results[name] = outcomes.figures()
-        known: list[Tensor] = []
-        if "imagenet_val" in sets:
-            everything, of_r = Outcomes(), Outcomes()
-            for logits, labels in predict(sets["imagenet_val"], TITLES["imagenet_val"]):
-                everything.add(logits, labels)
-                r, o = (class_indices(name).to(labels.device) for name in ("imagenet_r", "imagenet_o"))
-                inside = torch.isin(labels, r)
-                of_r.add(*restrict(logits[inside], labels[inside], r))
-                known.append(anomaly_scores(logits[torch.isin(labels, o)], o).cpu())
-            results["imagenet_val"] = everything.figures()
-            if "imagenet_r" in results and any(map(len, of_r.rank)):
-                clean = top_k(torch.cat(of_r.rank), 1)
-                results["imagenet_r"] |= {"val_top1": clean, "difference": clean - results["imagenet_r"]["top1"]}
+            for logits, labels in predict(sets[name], name) if name in sets else ():
+                predictions[name].add(*restrict(logits, labels, class_indices(name).to(labels.device)))
+        of_r, known, unknown = Predictions(), [], []
+        for logits, labels in predict(sets["imagenet_val"], "imagenet_val") if "imagenet_val" in sets else ():
+            predictions["imagenet_val"].add(logits, labels)
+            r, o = (class_indices(name).to(labels.device) for name in ("imagenet_r", "imagenet_o"))
+            inside = torch.isin(labels, r)
+            of_r.add(*restrict(logits[inside], labels[inside], r))
+            known.append(anomaly_scores(logits[torch.isin(labels, o)], o).cpu())
+        figures = {name: of_set.figures() for name, of_set in predictions.items()}
+        samples = {f"{name}/{key}": each for name, of in predictions.items() for key, each in of.samples().items()}
+        if "imagenet_r" in figures and any(map(len, of_r.rank)):
+            clean = top_k(torch.cat(of_r.rank), 1)
+            figures["imagenet_r"] |= {"val_top1": clean, "difference": clean - figures["imagenet_r"]["top1"]}
         if "imagenet_o" in sets and any(map(len, known)):
             classes = class_indices("imagenet_o")
-            predicted = predict(sets["imagenet_o"], TITLES["imagenet_o"])
-            unknown = torch.cat([anomaly_scores(logits, classes.to(logits.device)).cpu() for logits, _ in predicted])
-            scores = detection(unknown, torch.cat(known))
-            results["imagenet_o"] = {"images": len(unknown), "val_images": sum(map(len, known)), **scores}
-        return results
-
-    def table(self, results: Mapping[str, Mapping[str, Any]]) -> str:
-        """Return the figures as text, in percent."""
-        lines = [["set", "images", *COLUMNS.values()]]
-        for name in ("imagenet_a", "imagenet_r", "imagenet_val"):
-            if name in results:
-                shares = (_percent(results[name][key]) for key in COLUMNS)
-                lines.append([TITLES[name], str(results[name]["images"]), *shares])
-        text = format_columns(lines, "| ", " | ", " |") if len(lines) > 1 else []
-        r, o = results.get("imagenet_r", {}), results.get("imagenet_o")
-        if "val_top1" in r:
-            text.append(
-                f"ImageNet-R top-1 {_percent(r['top1'])}, ImageNet val of the same 200 classes {_percent(r['val_top1'])}, "
-                f"difference {_percent(r['difference'])}"
-            )
-        if o is not None:
-            text.append(
-                f"ImageNet-O AUPR {_percent(o['aupr'])}, AUROC {_percent(o['auroc'])}, FPR95 {_percent(o['fpr95'])} "
-                f"({o['images']} out-of-distribution images, {o['val_images']} in-distribution)"
-            )
-        return "\n".join(text)
-
-
-def _percent(value: float) -> str:
-    return "-" if value != value else f"{100 * value:.2f}"  # NaN, for want of images
+            for logits, _ in predict(sets["imagenet_o"], "imagenet_o"):
+                unknown.append(anomaly_scores(logits, classes.to(logits.device)).cpu())
+            scores = {"score": torch.cat(unknown), "val_score": torch.cat(known)}
+            images = dict(zip(("images", "val_images"), map(len, scores.values()), strict=True))
+            figures["imagenet_o"] = {**images, **detection(*scores.values())}
+            samples |= {f"imagenet_o/{key}": values for key, values in scores.items()}
+        return figures, samples

@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from reldrop.backbones import timm_model
 from reldrop.evaluate import evaluate
-from reldrop.plotting.curves import histogram_figure, line_figure
 from reldrop.reporting.comparison import contest_of
 from reldrop.train import CONFIG_PATH, train
 from reldrop.utils.errors import ReldropError
@@ -37,7 +36,7 @@ def make_run(results: Path, *overrides: str) -> Path:
 
 def config(results: Path, *overrides: str) -> DictConfig:
     with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
-        return compose("evaluate", [f"results_dir={results}", "accelerator=cpu", *QUICK, *overrides])
+        return compose("evaluate", [f"results_dir={results}", "machine.accelerator=cpu", *QUICK, *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def test_one_run(runs: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.Ca
     assert written["clean"]["top1"] == first.figures["clean"]["top1"]
     assert written["augmentation"] == "none"
     assert str(runs) not in (folder / "evaluation.json").read_text()
-    assert "area under the accuracy" in capsys.readouterr().out
+    assert "area, most relevant first" in capsys.readouterr().out
     with np.load(folder / "evaluation.npz") as arrays:
         assert arrays["curves/most/correct"].shape == (30, 5)
         assert arrays["blocks/center/probability"].shape == (30, 2)
@@ -222,12 +221,3 @@ def test_mistakes_at_the_command_line(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert message in done.stderr
         assert "Traceback" not in done.stderr
-
-
-def test_nothing_is_cut_off_in_figures() -> None:
-    """Panels share an axis, and the last may reach the highest."""
-    low, high = {"none": np.array([[0.2, 0.1]])}, {"none": np.array([[0.2, 0.9]])}
-    figure = line_figure({"low": low, "high": high}, [0, 1], "hidden (%)", "accuracy (%)")
-    assert figure.axes[0].get_ylim()[1] > 90
-    figure = histogram_figure({"low": {"none": np.linspace(0, 1, 20)}, "high": {"none": np.full(20, 0.5)}}, 0.5)
-    assert figure.axes[0].get_ylim()[1] > 100

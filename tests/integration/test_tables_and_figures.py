@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
+from reldrop.config import CONFIG_PATH
+from reldrop.figures import draw
 from reldrop.runs.identity import run_folder
 from reldrop.train import train
 from reldrop.utils.errors import ReldropError
@@ -11,7 +15,6 @@ from tests.helpers.runs import POINTS, QUICK, config
 
 
 def test_tables_and_figures_read_run_folders(tmp_path: Path) -> None:
-    from reldrop.figures import figure_of_run
     from reldrop.reporting.cells import Score
     from reldrop.reporting.formats import terminal
     from reldrop.reporting.layouts import table_of_settings
@@ -27,13 +30,21 @@ def test_tables_and_figures_read_run_folders(tmp_path: Path) -> None:
     row = next(line for line in lines if "reldrop_block" in line)
     mean = 50 * sum(run.figures["test_top1"] for run in runs)
     assert f"{mean:.2f} ±" in row
-    figure_of_run(run_folder(cfg)).savefig(tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    folder = run_folder(cfg)
+    assert draw(figures(folder)) == folder / "examples.png"
+    assert (folder / "examples.png").stat().st_size > 10_000
+    assert draw(figures(folder, f"output={tmp_path / 'new' / 'a.pdf'}", "samples=2")).read_bytes().startswith(b"%PDF")
+    with pytest.raises(ReldropError, match=r"nothing must end with \.png or"):
+        draw(figures(folder, f"output={tmp_path / 'a.nothing'}"))
     cfg = config(tmp_path, *POINTS, "trainer.max_steps=1")
     train(cfg)
-    figure = figure_of_run(run_folder(cfg))
-    assert len(figure.axes) == 3 * 6  # relevance, random dropout and RelDrop of six clouds
-    figure.savefig(tmp_path / "clouds.png")
-    assert (tmp_path / "clouds.png").stat().st_size > 10_000
+    assert draw(figures(run_folder(cfg))).stat().st_size > 10_000
     with pytest.raises(ReldropError, match="no run folder"):
-        figure_of_run(tmp_path)
+        draw(figures(tmp_path))
+    with pytest.raises(ReldropError, match="samples=0 must be at least 1"):
+        draw(figures(folder, "samples=0"))
+
+
+def figures(folder: Path, *overrides: str) -> DictConfig:
+    with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
+        return compose("figures", [f"run={folder}", *overrides])

@@ -1,10 +1,12 @@
 """The entry point."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -27,16 +29,17 @@ def config(tmp_path: Path, *overrides: str) -> DictConfig:
     common = [f"results_dir={tmp_path / 'results'}", f"data_dir={tmp_path / 'data'}"]
     with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
         return compose(
-            "evaluate", [*common, "suite=zero_shot", "batch_size=4", "workers=0", "accelerator=cpu", *overrides]
+            "evaluate",
+            [*common, "suite=zero_shot", "batch_size=4", "machine.workers=0", "machine.accelerator=cpu", *overrides],
         )
 
 
-def make_run(tmp_path: Path, *overrides: str, outputs: int = 1000) -> Path:
+def make_run(tmp_path: Path, *overrides: str, outputs: int = 1000, number: int = 0) -> Path:
     """A folder as training leaves it, of a small network."""
     chosen = ["dataset=imagenet", "dataset.size=48", "dataset.eval_resize=56", "augmentation=none", *overrides]
     with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
         cfg = compose("train", ["+experiment=imagenet_resnet", "backbone=resnet_tiny", *chosen])
-    folder = tmp_path / "results" / "runs" / "imagenet_resnet" / "none" / "seed0-12345678"
+    folder = tmp_path / "results" / "runs" / "imagenet_resnet" / "none" / f"seed{number}-12345678"
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     torch.manual_seed(0)
@@ -49,17 +52,20 @@ def make_run(tmp_path: Path, *overrides: str, outputs: int = 1000) -> Path:
 def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sets(tmp_path / "data")
     folder = make_run(tmp_path)
-    results = evaluate(config(tmp_path, f"run={folder}", "preprocessing=own"))
+    (evaluation,) = evaluate(config(tmp_path, f"run={folder}", "preprocessing=own"))
+    results = evaluation.figures
     written = json.loads((folder / "zero_shot.json").read_text())
     assert written.keys() == results.keys()
     assert written["missing"] == []
-    assert {name: written[name]["images"] for name in zero_shot.TITLES} == {
+    assert {name: written[name]["images"] for name in zero_shot.NAMES} == {
         **dict.fromkeys(imagenet_classes.SETS, 6),
         "imagenet_val": 3,
     }
     assert not list(folder.glob(".*.tmp"))
-    table = capsys.readouterr().out
-    assert all(title in table for title in zero_shot.TITLES.values())
+    shown = capsys.readouterr().out
+    assert all(title in shown for title in ("ImageNet-A", "ImageNet-R", "ImageNet-O", "ImageNet-val"))
+    with np.load(folder / "zero_shot.npz") as arrays:
+        assert arrays["imagenet_a/rank"].shape == (6,)
     assert "resize 56, center crop 48, bilinear" in written["preprocessing"]
     assert str(tmp_path) not in (folder / "zero_shot.json").read_text()
 
@@ -84,11 +90,11 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = (inside.double().softmax(1).amax(1).mean() - correct.double().mean()).abs().item()
     assert written["imagenet_a"]["rms_calibration_error"] == pytest.approx(error, abs=1e-6)
 
-    again = evaluate(
-        config(tmp_path, f"run={folder}", "preprocessing=own", "batch_size=5", "workers=1", "checkpoint=best")
+    (again,) = evaluate(
+        config(tmp_path, f"run={folder}", "preprocessing=own", "batch_size=5", "machine.workers=1", "checkpoint=best")
     )
-    for name in zero_shot.TITLES:
-        assert again[name] == pytest.approx(results[name], abs=1e-5, nan_ok=True)
+    for name in zero_shot.NAMES:
+        assert again.figures[name] == pytest.approx(results[name], abs=1e-5, nan_ok=True)
 
 
 def test_a_network_of_timm_in_low_precision(tmp_path: Path) -> None:
@@ -97,10 +103,31 @@ def test_a_network_of_timm_in_low_precision(tmp_path: Path) -> None:
     torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "weights.pt")
     output = tmp_path / "new" / "out.json"
     overrides = ["model=resnet10t", f"weights={tmp_path / 'weights.pt'}", "preprocessing=own", "precision=bf16-mixed"]
-    results = evaluate(config(tmp_path, *overrides, "limit=2", f"output={output}"))
-    assert results["imagenet_a"]["images"] == 2
-    assert json.loads(output.read_text())["limit"] == 2
-    assert results["subject"] == "resnet10t, weights of weights.pt"
+    (evaluation,) = evaluate(config(tmp_path, *overrides, "limit=2", f"output={output}"))
+    assert evaluation.figures["imagenet_a"]["images"] == 2
+    assert json.loads(output.read_text())["settings"]["limit"] == 2
+    assert evaluation.figures["subject"] == "resnet10t, weights of weights.pt"
+
+
+def test_a_run_is_evaluated_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    write_images(tmp_path / "data" / "imagenet-a", imagenet_classes.class_wnids("imagenet_a")[:2])
+    folder = make_run(tmp_path)
+    options = f"run={folder}", "preprocessing=own"
+    (first,) = evaluate(config(tmp_path, *options))
+    assert first.figures["missing"] == ["imagenet_r", "imagenet_o", "imagenet_val"]
+    assert "evaluated before" not in caplog.text
+    (again,) = evaluate(config(tmp_path, *options))
+    assert "evaluated before" in caplog.text
+    assert again.figures == first.figures
+    write_sets(tmp_path / "data")  # there are more images now
+    (more,) = evaluate(config(tmp_path, *options))
+    assert more.figures["missing"] == []
+    many = [f"run={folder.parent}/*", f"output={tmp_path / 'out.json'}"]
+    make_run(tmp_path, number=1)
+    with pytest.raises(ReldropError, match="is the file of one run, not of 2"):
+        evaluate(config(tmp_path, *many))
+    assert len(evaluate(config(tmp_path, many[0], "preprocessing=own"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -188,7 +215,11 @@ def test_mistakes_at_the_command_line(tmp_path: Path) -> None:
         f"data_dir={tmp_path}",
         f"results_dir={tmp_path / 'results'}",
     ]
-    for override, message in (("run=nowhere", "none of imagenet_a"), ("modle=resnet18", "modle")):
+    for override, message in (
+        ("run=nowhere", "leads to no folder"),
+        ("model=resnet18", "none of imagenet"),
+        ("modle=resnet18", "modle"),
+    ):
         done = subprocess.run([*command, override], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 1
         assert message in done.stderr
@@ -200,8 +231,14 @@ def test_mistakes_at_the_command_line(tmp_path: Path) -> None:
 def test_real_images(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "weights.pt")
-    overrides = ["model=resnet18", f"weights={tmp_path / 'weights.pt'}", f"data_dir={DATA}", "limit=32", "workers=1"]
-    results = evaluate(config(tmp_path, *overrides))
-    assert results["imagenet_val"]["images"] == 32
-    assert results["imagenet_val"]["top1"] < 0.1
+    overrides = [
+        "model=resnet18",
+        f"weights={tmp_path / 'weights.pt'}",
+        f"data_dir={DATA}",
+        "limit=32",
+        "machine.workers=1",
+    ]
+    (evaluation,) = evaluate(config(tmp_path, *overrides))
+    assert evaluation.figures["imagenet_val"]["images"] == 32
+    assert evaluation.figures["imagenet_val"]["top1"] < 0.1
     assert (tmp_path / "results" / "zero_shot" / "resnet18.json").is_file()

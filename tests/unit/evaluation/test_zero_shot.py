@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from reldrop.data.images.folders import Files
-from reldrop.evaluation import imagenet_classes, zero_shot
+from reldrop.evaluation import imagenet_classes
 from reldrop.metrics.accuracy import confidences
+from reldrop.metrics.registry import describe
 from tests.helpers.zero_shot import SUITE
 
 
@@ -60,8 +61,7 @@ class Stored:
     def __init__(self, logits: dict[str, Tensor], batch_size: int) -> None:
         self.logits, self.batch_size = logits, batch_size
 
-    def __call__(self, files: Files, title: str) -> Iterator[tuple[Tensor, Tensor]]:
-        name = {title: name for name, title in zero_shot.TITLES.items()}[title]
+    def __call__(self, files: Files, name: str) -> Iterator[tuple[Tensor, Tensor]]:
         yield from zip(self.logits[name].split(self.batch_size), files.labels.split(self.batch_size), strict=True)
 
 
@@ -82,7 +82,7 @@ def stored() -> tuple[dict[str, Files], dict[str, Tensor]]:
 
 def test_the_suite_is_a_transcription_of_the_definitions(stored: Any) -> None:
     sets, logits = stored
-    results = SUITE.measure(sets, Stored(logits, 64))
+    results, samples = SUITE.measure(sets, Stored(logits, 64))
     labels = {name: files.labels.numpy() for name, files in sets.items()}
     values = {name: value.numpy() for name, value in logits.items()}
     classes = {name: imagenet_classes.class_indices(name).tolist() for name in imagenet_classes.SETS} | {
@@ -91,6 +91,7 @@ def test_the_suite_is_a_transcription_of_the_definitions(stored: Any) -> None:
     difference = results["imagenet_r"].pop("difference")
     clean = results["imagenet_r"].pop("val_top1")
     for name in ("imagenet_a", "imagenet_r", "imagenet_val"):
+        assert samples[f"{name}/rank"].shape == samples[f"{name}/confidence"].shape == labels[name].shape
         assert results[name] == pytest.approx(reference(values[name], labels[name], classes[name]), abs=1e-12)
         assert len(set(confidences(logits[name]).tolist())) < len(sets[name])  # there are ties
     inside = np.isin(labels["imagenet_val"], classes["imagenet_r"])
@@ -112,21 +113,21 @@ def test_the_suite_is_a_transcription_of_the_definitions(stored: Any) -> None:
 
 def test_figures_do_not_depend_on_the_batch_size_or_the_order(stored: Any) -> None:
     sets, logits = stored
-    whole = SUITE.measure(sets, Stored(logits, 1000))
+    whole, _ = SUITE.measure(sets, Stored(logits, 1000))
     for size in (1, 7, 100):
-        assert SUITE.measure(sets, Stored(logits, size)) == whole
+        assert SUITE.measure(sets, Stored(logits, size))[0] == whole
     orders = {
         name: torch.randperm(len(files), generator=torch.Generator().manual_seed(1)) for name, files in sets.items()
     }
     shuffled = {name: Files(files.paths, files.labels[orders[name]]) for name, files in sets.items()}
-    other = SUITE.measure(shuffled, Stored({name: value[orders[name]] for name, value in logits.items()}, 50))
+    other, _ = SUITE.measure(shuffled, Stored({name: value[orders[name]] for name, value in logits.items()}, 50))
     for name, figures in whole.items():
         assert other[name] == pytest.approx(figures, abs=1e-12)
 
 
 def test_sets_that_need_val_images_say_nothing_without_them(stored: Any) -> None:
     sets, logits = stored
-    results = SUITE.measure({name: sets[name] for name in ("imagenet_r", "imagenet_o")}, Stored(logits, 64))
+    results, _ = SUITE.measure({name: sets[name] for name in ("imagenet_r", "imagenet_o")}, Stored(logits, 64))
     assert set(results) == {"imagenet_r"}
     assert "difference" not in results["imagenet_r"]
-    assert "ImageNet-O" not in SUITE.table(results)
+    assert "ImageNet-O" not in describe(results)
