@@ -15,7 +15,6 @@ from reldrop.utils.errors import ReldropError
 BASELINES = {"none": ("none",), "random occlusion": ("random_erasing", "random_point_dropout")}
 # Settings in which arms may differ and yet be compared: an arm without relevance does nothing with these.
 OF_ARM = ("augmentation.", "attribution.", "trainer.eval_after_attribution")
-KIND = ("augmentation.name", "augmentation._target_")
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,7 @@ def _baseline(cell: Cell, candidates: Sequence[Cell]) -> Cell | None:
     own = cell.arm.example.settings
 
     def agrees(settings: dict[str, Any]) -> bool:
-        common = [key for key in own.keys() & settings.keys() if key.startswith(OF_ARM) and key not in KIND]
+        common = [key for key in own.keys() & settings.keys() if key.startswith(OF_ARM) and key != "augmentation.name"]
         return all(own[key] == settings[key] for key in common)
 
     if len(candidates) > 1:

@@ -244,15 +244,14 @@ def differing_keys(records: Sequence[Record]) -> list[str]:
     chosen = []
     for key in keys:
         group, _, leaf = key.rpartition(".")
-        fixed = {"name": (), "_target_": ("name",)}.get(leaf, ("name", "_target_"))
-        alike: dict[Any, set[str]] = {}
+        alike: dict[Any, set[str]] = {}  # name of the choice -> values
         for settings in (record.settings for record in records):
-            kind = tuple(as_text(settings.get(f"{group}.{name}")) for name in fixed) if group else ()
-            alike.setdefault(kind, set()).add(as_text(settings.get(key)))
+            choice = settings.get(f"{group}.name") if group and leaf != "name" else None
+            alike.setdefault(choice, set()).add(as_text(settings.get(key)))
         if any(len(values) > 1 for values in alike.values()):
             chosen.append(key)
-    named = [key for key in chosen if key == "name" or key.endswith((".name", "._target_"))]
-    return [*named, *(key for key in chosen if key not in named)] or ["augmentation.name"]
+    chosen.sort(key=lambda key: key.rpartition(".")[2] != "name")  # names first
+    return chosen or ["augmentation.name"]
 
 
 def _column(example: Record, records: Sequence[Record]) -> str:
@@ -265,13 +264,12 @@ def _column(example: Record, records: Sequence[Record]) -> str:
 
 def shown_key(key: str) -> str:
     """Return a dotted key of a setting as tables have it."""
-    return re.sub(r"\.(name|_target_)$", "", "experiment" if key == "name" else key)
+    return "experiment" if key == "name" else key.removesuffix(".name")
 
 
 def shown_value(record: Record, key: str) -> str:
     """Return a setting of a run as tables have it."""
-    text = as_text(record.settings[key]) if key in record.settings else "-"
-    return text.rpartition(".")[2] if key.endswith("_target_") else text  # of a class or function, its name
+    return as_text(record.settings[key]) if key in record.settings else "-"
 
 
 def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:

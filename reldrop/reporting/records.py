@@ -176,9 +176,11 @@ def as_text(value: Any) -> str:
 def _conditions(evaluation: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what the figures of an evaluation file depend on besides the run: its settings, its samples, the checkpoint."""
     if isinstance(settings := evaluation.get("settings"), dict):
-        yield from flatten(settings, prefix="settings.")
+        for key, value in flatten(settings, prefix="settings."):
+            yield key, value.rpartition(".")[2] if key.endswith("_target_") else value  # classes may move
     if checkpoint := str(evaluation.get("subject", "")).partition(", ")[2]:
-        yield "checkpoint", checkpoint
+        name, _, _epochs = checkpoint.partition(", ")
+        yield "checkpoint", name if name.startswith("best") else checkpoint  # each seed has its best epoch
     for key, value in evaluation.items():
         if key not in OWN and (value is None or isinstance(value, str | bool | int)):
             yield key, value

@@ -7,6 +7,8 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
+from reldrop.reporting.request import Request
+from reldrop.tables import overrides
 from tests.helpers.tables import RUNS, fails, run
 
 
@@ -70,3 +72,26 @@ def test_mistakes_on_the_command_line(monkeypatch, words, message):
 def test_a_folder_without_runs(tmp_path, monkeypatch):
     assert "no finished runs under" in fails(monkeypatch, tmp_path)
     assert "no runs under" in fails(monkeypatch, "status", tmp_path)
+
+
+def test_words_of_the_command_line():
+    assert overrides(["status", "a/b c"]) == ["status=true", 'results_dir="a/b c"']
+    words = [
+        "where=seed!=0,2",
+        "where=[name=x,augmentation.scale=[0.02,0.4]]",
+        "metric=test_top1,clean.aurra",
+        "paper=table1",
+    ]
+    assert overrides(words) == [
+        "paper=table1",
+        'where=["seed!=0,2", "name=x", "augmentation.scale=[0.02,0.4]"]',
+        'metric=["test_top1", "clean.aurra"]',
+    ]
+    assert overrides(["output=~/table 1.tex", "--cfg", "job"])[:2] == ['output="~/table 1.tex"', "--cfg"]
+
+
+def test_help_explains_every_setting(capsys, monkeypatch):
+    out = run(capsys, monkeypatch, "--help").out
+    assert all(f"\n{name}: " in out for name in Request.__dataclass_fields__)
+    assert "where:" in out
+    assert "hydra:" not in out

@@ -1,6 +1,7 @@
 """What is read."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from reldrop.reporting.cells import Score
 from reldrop.reporting.layouts import paper_table, table_of_settings
 from reldrop.reporting.records import Record, read_runs
 from reldrop.runs.identity import run_folder
+from reldrop.utils.errors import ReldropError
 from tests.helpers.tables import run
 
 
@@ -102,6 +104,22 @@ def test_figures_of_other_files_of_a_run(results):
     }
     cell = table_of_settings([record], [Score("evaluation.clean.top1")], 0.95).rows[0].cells[0]
     assert (cell.summary.n, cell.summary.mean) == (1, 0.25)
+
+
+@pytest.mark.parametrize(("name", "is_refused"), [("best", False), ("last", True)])
+def test_evaluations_of_other_epochs(results, name, is_refused):
+    for epochs, folder in enumerate(sorted(results.glob("runs/*/none/seed*"))):
+        subject = f"digits_resnet/none/{folder.name}, {name} checkpoint, {epochs + 1} epochs"
+        suite = {"_target_": f"some.place{epochs}.Robustness"}
+        content = {"subject": subject, "settings": {"suite": suite}, "clean": {"top1": 0.5}}
+        (folder / "evaluation.json").write_text(json.dumps(content))
+    records = [record for record in read_runs(results)[0] if record.augmentation == "none"]
+    with (
+        pytest.raises(ReldropError, match=r"not measured alike: evaluation\.checkpoint")
+        if is_refused
+        else nullcontext()
+    ):
+        table_of_settings(records, [Score("evaluation.clean.top1")], 0.95)
 
 
 def test_keys_of_older_results(results):
