@@ -1,4 +1,4 @@
-"""Where data sets are looked for, and how messages say so."""
+"""Where data sets are looked for, and the words for it in messages."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ def first(paths: Sequence[Path], found: Callable[[Path], bool]) -> Path | None:
 
 
 def listed(paths: Sequence[Path]) -> str:
-    """Say which paths those are, and which of them are no folders."""
+    """Return the paths in words, with a note to those that are no folders."""
     return ", ".join(str(path) if path.is_dir() else f"{path} (no such folder)" for path in paths)
 
 
 def described(what: str, folder: Path) -> str:
-    """Say what was read, for reports that are passed on: with the folder's name, not its path."""
+    """Return what was read in words, for reports: with the folder's name, not its path."""
     return f"{what} in folder {folder.resolve().name}"

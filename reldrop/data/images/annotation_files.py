@@ -1,6 +1,6 @@
-"""What files say of where the object of an image is: boxes in tables or XML, and masks.
+"""Files that say where the object of an image is: boxes in tables or XML, and masks.
 
-A table has a header with the columns image, x0, y0, x1 and y1, separated by commas or tabs; others are passed over. Each
+A table has a header with the columns image, x0, y0, x1 and y1, separated by commas or tabs; others are ignored. Each
 line is a box of an image file, which may have several: its leftmost, topmost, rightmost and bottommost pixel, counted from
 0, the last ones part of the box. val_annotations.txt of Tiny-ImageNet, which has no header, says the same.
 
@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from reldrop.data.images.crops import Box
+from reldrop.data.images.decoding import open_image
 from reldrop.data.images.folders import SUFFIXES
 from reldrop.utils.errors import ReldropError
 
@@ -72,12 +73,8 @@ class Mask:
         Raises:
             ReldropError: it cannot be decoded, or is of an image of another shape.
         """
-        try:
-            with Image.open(self.file) as image:
-                opaque = image.convert({"RGBA": "RGB", "LA": "L"}.get(image.mode, image.mode))
-        except Exception as error:  # Pillow raises many types for damaged files
-            raise ReldropError(f"cannot decode mask {self.file}: {error}; replace or remove it") from error
-        pixels = np.asarray(opaque)
+        with open_image(self.file, "mask") as image:
+            pixels = np.asarray(image.convert({"RGBA": "RGB", "LA": "L"}.get(image.mode, image.mode)))
         region = pixels != 0 if pixels.ndim == 2 else pixels.any(2) & (pixels != IGNORED).any(2)
         return _resized(Image.fromarray(region.astype(np.uint8) * 255), size, self.file)
 
@@ -127,7 +124,7 @@ def read_xml(file: Path) -> Boxes:
     try:
         annotation = ElementTree.parse(file).getroot()
     except (OSError, ElementTree.ParseError) as error:
-        raise ReldropError(f"cannot read {file}: {error}; mend or remove it") from error
+        raise ReldropError(f"cannot read {file}: {error}; fix or remove it") from error
     boxes = [
         _box([box.findtext(corner, "") for corner in ("xmin", "ymin", "xmax", "ymax")], f"{file}, box {number}")
         for number, box in enumerate(annotation.iter("bndbox"), 1)

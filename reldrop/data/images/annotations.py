@@ -1,4 +1,4 @@
-"""Where in the test images their objects are, as a network sees them: for metrics of relevance in regions of interest."""
+"""Regions of interest in the test images, as a network sees them: where their objects are, for metrics of relevance."""
 
 import logging
 import os
@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from reldrop.data.images.annotation_files import Boxes, Key, Mask, Size, image_key, read_table, read_xml
 from reldrop.data.images.crops import CropFn
 from reldrop.data.images.dataset import ImageData
+from reldrop.data.images.decoding import open_image
 from reldrop.data.paths import candidates
 from reldrop.utils.errors import ReldropError
 
 logger = logging.getLogger("reldrop")
 
-# What data sets have beside their images: a table, or files in a folder, relative to one of those that hold the images.
+# Known annotations of data sets: a table, or files in a folder, relative to a folder that the images are below.
 KNOWN = (
     ("val_annotations.txt", None),  # Tiny-ImageNet
     ("Annotations/CLS-LOC/val", ".xml"),  # ILSVRC since 2014, and as it is on Kaggle
@@ -62,7 +62,7 @@ class Regions:
         masks = np.zeros((len(paths), self.size, self.size), dtype=bool)
         for mask, path in zip(masks, paths, strict=True):
             if path in self.annotations:
-                # What is drawn goes the way of the image itself, so that no geometry is written twice.
+                # The drawn region is cropped by the same function as the image, so that no geometry is written twice.
                 region = self.annotations[path].draw(_size(path))
                 mask[:] = np.asarray(self.frame(region, self.size))[..., 0] >= 128
         return torch.from_numpy(masks)
@@ -71,20 +71,20 @@ class Regions:
 def find_regions(source: str | None, root: str, data: ImageData) -> Regions | None:
     """Find the regions of interest of the test images of `data`.
 
-    Regions belong to images of the same name, suffixes aside; where names recur, the folders they lie in must be the same
-    too, as many as it takes to tell all apart. Regions of other images are passed over.
+    Regions belong to images of the same name, suffixes aside; where names recur, so must as many of their folders as tell
+    all images apart. Regions of other images are ignored.
 
     Args:
         source: a table of boxes, a folder of XML files or one of masks, see `reldrop.data.images.annotation_files`, absolute or
-            relative to `root`; "auto" for what is known to lie beside the images; None for none.
-        root: folder that the data sets lie in.
+            relative to `root`; "auto" for the known annotations near the images; None for none.
+        root: folder of the data sets.
         data: whose images.
 
     Returns:
         None where `source` is None, or "auto" finds nothing.
 
     Raises:
-        ReldropError: the source is not there, cannot be read, or has no region of these images.
+        ReldropError: the source is not found, cannot be read, or has no region of these images.
     """
     paths = data.test.paths
     if source is None or (source == "auto" and paths is None):
@@ -111,7 +111,7 @@ def find_regions(source: str | None, root: str, data: ImageData) -> Regions | No
 
 
 def _beside(paths: Sequence[str]) -> Path | None:
-    """Return what is known to hold regions and lies beside the images."""
+    """Return the first of the known annotations in a folder that the images are below."""
     folder = Path(os.path.commonpath([Path(path).parent for path in paths]))
     for above in (folder, *folder.parents)[:LEVELS]:
         for name, suffix in KNOWN:
@@ -175,8 +175,5 @@ def _warn_of_outliers(annotations: Mapping[str, Boxes | Mask]) -> None:
 
 
 def _size(path: str) -> Size:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except Exception as error:  # Pillow raises many types for damaged files
-        raise ReldropError(f"cannot decode image {path}: {error}; replace or remove it") from error
+    with open_image(path) as image:
+        return image.size

@@ -1,4 +1,4 @@
-"""Which part of an image file is seen, and how it becomes a square: fitted, cropped from the center, or at random."""
+"""From an image file to a square: its center, resized, or a random crop."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ class RandomResizedCrop:
     """Take a box of random area, shape and place, and resize it to a square.
 
     The boxes are those of torchvision's RandomResizedCrop. Large JPEG files are decoded at 1/2, 1/4 or 1/8 of their size
-    where the box has pixels enough all the same.
+    where the box still has enough pixels.
 
     Attributes:
         scale: least and largest share of the image's area.

@@ -6,8 +6,10 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -57,12 +59,18 @@ def decode(path: str, size: int, frame: CropFn = resize_center_crop) -> np.ndarr
     Raises:
         ReldropError: the file cannot be decoded; the message names it.
     """
+    with open_image(path) as image:
+        return np.asarray(frame(image, size)).transpose(2, 0, 1).copy()
+
+
+@contextmanager
+def open_image(path: str | Path, kind: str = "image") -> Iterator[Image.Image]:
+    """Open an image file; an error with it in the block becomes a `ReldropError` that names it."""
     try:
         with Image.open(path) as image:
-            square = frame(image, size)
+            yield image
     except Exception as error:  # Pillow raises many types for damaged files, SyntaxError and struct.error among them
-        raise ReldropError(f"cannot decode image {path}: {error}; replace or remove it") from error
-    return np.asarray(square).transpose(2, 0, 1).copy()
+        raise ReldropError(f"cannot decode {kind} {path}: {error}; replace or remove it") from error
 
 
 class StreamedImages(Dataset):

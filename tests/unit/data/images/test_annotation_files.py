@@ -1,4 +1,4 @@
-"""What lies beside the images."""
+"""Files of annotations."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from reldrop.utils.errors import ReldropError
 from tests.helpers.images import machine
 from tests.helpers.regions import RGB, folder_data, imagenet_data, make_data, masks, painted, table, write, xml
 
-# ---- what lies beside the images --------------------------------------------------------------------------------------
+# ---- files of annotations ------------------------------------------------------------------------------------------
 
 
 def test_boxes_of_tiny_imagenet(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_mistakes_in_other_sources_are_explained(tmp_path: Path) -> None:
         find_regions("bytes.csv", str(tmp_path), images)
     (tmp_path / "xml").mkdir()
     (tmp_path / "xml" / "0.xml").write_text("<annotation><object>")
-    with pytest.raises(ReldropError, match=r"cannot read .*xml/0.xml: .*; mend or remove it"):
+    with pytest.raises(ReldropError, match=r"cannot read .*xml/0.xml: .*; fix or remove it"):
         find_regions("xml", str(tmp_path), images)
     text = "<annotation><object><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax></bndbox></object></annotation>"
     (tmp_path / "xml" / "0.xml").write_text(text)
