@@ -20,10 +20,19 @@ from reldrop.utils.types import Group, Seed, Text, check_settings
 _package = Path(__file__).parent
 CONFIG_PATH = str(_package / "conf" if (_package / "conf").is_dir() else _package.parent / "conf")
 
-GROUPS = ("dataset", "backbone", "augmentation", "attribution", "optimizer", "scheduler", "machine", "launcher")
+GROUPS = (
+    "dataset",
+    "backbone",
+    "augmentation",
+    "attribution",
+    "optimizer",
+    "scheduler",
+    "machine",
+    "tracking",
+    "launcher",
+)
 TARGETS = {  # of groups without `_target_`
     "trainer": "reldrop.training.config.TrainerConfig",
-    "tracking": "reldrop.runs.tracking.TrackingConfig",
     "scale": "reldrop.config.Scale",
 }
 
@@ -89,7 +98,15 @@ def check_keys(cfg: DictConfig) -> None:
     Raises:
         ReldropError: naming the key, its value, and what would be right.
     """
+    for group in GROUPS:
+        if cfg.get(group) is None:
+            raise ReldropError(f"{group} has no choice; set {group}=NAME, one of {', '.join(choices(group))}")
     check(cfg, RunSettings, groups=(*GROUPS, *TARGETS))
+
+
+def choices(group: str) -> list[str]:
+    """Return the choices of a group of conf/."""
+    return sorted(file.stem for file in Path(CONFIG_PATH, group).glob("[!_]*.yaml"))
 
 
 def _container(settings: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
@@ -108,9 +125,12 @@ def _target(settings: Mapping[str, Any], group: str) -> Callable[..., Any]:
     """Return the class or function that a group describes."""
     path = settings.get("_target_") or TARGETS.get(group)
     try:
-        return get_object(path)
+        target = get_object(path)
     except Exception as error:  # importing it may raise anything
         raise ReldropError(f"{group}._target_={path} cannot be imported ({first_line(error)})") from error
+    if not callable(target):
+        raise ReldropError(f"{group}._target_={path} is no class or function")
+    return target
 
 
 def check_scale(cfg: DictConfig) -> None:
@@ -195,7 +215,7 @@ def suggest(
     overrides: Sequence[str],
     config_path: str,
     config_name: str = "train",
-    groups: Sequence[str] = (*GROUPS, "trainer", "tracking"),
+    groups: Sequence[str] = (*GROUPS, "trainer"),
 ) -> str | None:
     """Return a hint for the first override of a command line whose key does not exist, for Hydra's own message has none.
 

@@ -79,7 +79,7 @@ def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, A
     Whatever goes wrong with W&B becomes one warning and a tracker that does nothing.
 
     Args:
-        tracking: settings by the names of `TrackingConfig`.
+        tracking: the group of the configuration, see `TrackingConfig`.
         run: the run to track; W&B writes into its folder.
         config: the resolved configuration, to show with the run.
         name: the name to show for the run.
@@ -87,22 +87,21 @@ def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, A
     Raises:
         ReldropError: for a setting of a wrong type, or an unknown mode.
     """
-    tracking = vars(TrackingConfig(**tracking))
-    mode = tracking["mode"]
-    if mode == "disabled":
+    settings = _settings(tracking)
+    if settings.mode == "disabled":
         return Tracker()
     history = run.history()
     id_file = run.path / "wandb_id"
     is_new = not id_file.exists()
     run_id = secrets.token_hex(4) if is_new else id_file.read_text().strip()
     try:
-        wandb_run = _init(tracking, run_id, folder=run.path, config=config, name=name)
+        wandb_run = _init(settings, run_id, folder=run.path, config=config, name=name)
         write_text_atomic(id_file, run_id + "\n")
     except Exception as error:
         _warn(error)
         return Tracker()
 
-    if mode == "online":
+    if settings.mode == "online":
         sent = wandb_run.step - 1  # where the server says that the run goes on; 0 for one that it does not know
     else:
         sent = -1 if is_new else max((record["epoch"] for record in history), default=-1)
@@ -116,7 +115,7 @@ def mirror(tracking: Mapping[str, Any], folder: Path, summary: Mapping[str, floa
     """Add what was measured of a finished run to its W&B run, if it has one; whatever goes wrong becomes one warning.
 
     Args:
-        tracking: that of the run's configuration.
+        tracking: the group of the run's configuration; without a mode, there is no such run.
         folder: of the run.
         summary: figures by name; they appear in the summary of the W&B run.
         images: image files by name.
@@ -125,7 +124,7 @@ def mirror(tracking: Mapping[str, Any], folder: Path, summary: Mapping[str, floa
     if tracking.get("mode", "disabled") == "disabled" or not id_file.exists():
         return
     try:
-        run = _init(tracking, id_file.read_text().strip(), folder=folder, config=None, name=folder.name)
+        run = _init(_settings(tracking), id_file.read_text().strip(), folder=folder, config=None, name=folder.name)
         run.summary.update({f"evaluation/{key}": value for key, value in summary.items()})
         run.log({f"evaluation/{key}": _image(path) for key, path in images.items()})
         run.finish()
@@ -133,23 +132,22 @@ def mirror(tracking: Mapping[str, Any], folder: Path, summary: Mapping[str, floa
         _warn(error, "the evaluation is in the run folder only")
 
 
-def _init(tracking: Mapping[str, Any], run_id: str, *, folder: Path, config: dict[str, Any] | None, name: str) -> Any:
+def _settings(tracking: Mapping[str, Any]) -> TrackingConfig:
+    return TrackingConfig(**{key: value for key, value in tracking.items() if key not in ("_target_", "name")})
+
+
+def _init(tracking: TrackingConfig, run_id: str, *, folder: Path, config: dict[str, Any] | None, name: str) -> Any:
     """Return a new W&B run of that id, or the earlier one to go on with."""
     import wandb
 
     # Prompts only in a terminal; without one, W&B raises an error of its own.
-    if tracking["mode"] == "online" and not wandb.login(timeout=int(INIT_SECONDS)):
+    if tracking.mode == "online" and not wandb.login(timeout=int(INIT_SECONDS)):
         raise RuntimeError("not logged in")
     settings: dict[str, Any] = {"console": "off", "init_timeout": INIT_SECONDS}
     if hasattr(wandb.Settings(), "finish_timeout"):  # older ones wait without limit
         settings["finish_timeout"] = FINISH_SECONDS
     return wandb.init(
-        mode=tracking["mode"],
-        project=tracking["project"],
-        entity=tracking["entity"],
-        group=tracking["group"],
-        tags=list(tracking["tags"]),
-        job_type=tracking["job_type"],
+        **{**vars(tracking), "tags": list(tracking.tags)},
         id=run_id,
         resume="allow",
         name=name,

@@ -105,7 +105,7 @@ def test_config_group(mode):
         cfg = compose(overrides=[f"+tracking={mode}", "+name=demo", "+augmentation={name: reldrop}"])
     assert cfg.tracking.mode == mode
     assert cfg.tracking.group == "demo/reldrop"
-    assert set(cfg.tracking) == {*TRACKING, "mode"}
+    assert set(cfg.tracking) == {*TRACKING, "mode", "_target_"}
 
 
 def test_disabled_does_not_import_wandb(open_run, monkeypatch, caplog):

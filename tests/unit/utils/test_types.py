@@ -141,6 +141,10 @@ MISSPELT = {
     "+launcher.jobs=2": "launcher.jobs is not a setting",
     "+scale.sufix=_x": "did you mean scale.suffix?",
     "optimizer._target_=torch.optim.Adum": "optimizer._target_=torch.optim.Adum cannot be imported",
+    "optimizer._target_=torch.optim": "optimizer._target_=torch.optim is no class or function",
+    "optimizer._target_=3": "optimizer._target_=3 cannot be imported",
+    "dataset=null": "dataset has no choice; set dataset=NAME, one of cifar10, ",
+    "launcher=null": "launcher has no choice; set launcher=NAME, one of local, ",
 }
 WRONG_EVALUATION = [
     ("figures=no", SWITCH),
