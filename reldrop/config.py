@@ -1,7 +1,7 @@
 """From a composed configuration to objects, with checks before any work starts."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,15 +98,21 @@ def check_keys(cfg: DictConfig) -> None:
     Raises:
         ReldropError: naming the key, its value, and what would be right.
     """
-    for group in GROUPS:
-        if cfg.get(group) is None:
-            raise ReldropError(f"{group} has no choice; set {group}=NAME, one of {', '.join(choices(group))}")
+    check_choices(f"{group}=null" for group in GROUPS if cfg.get(group) is None)
     check(cfg, RunSettings, groups=(*GROUPS, *TARGETS))
 
 
-def choices(group: str) -> list[str]:
-    """Return the choices of a group of conf/."""
-    return sorted(file.stem for file in Path(CONFIG_PATH, group).glob("[!_]*.yaml"))
+def check_choices(overrides: Iterable[str]) -> None:
+    """Refuse GROUP=null, for which Hydra has only a traceback.
+
+    Raises:
+        ReldropError: naming the choices of the group.
+    """
+    for override in overrides:
+        group, _, choice = override.partition("=")
+        if group in GROUPS and choice == "null":
+            names = sorted(file.stem for file in Path(CONFIG_PATH, group).glob("[!_]*.yaml"))
+            raise ReldropError(f"{group} has no choice; set {group}=NAME, one of {', '.join(names)}")
 
 
 def _container(settings: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

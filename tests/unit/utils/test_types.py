@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from reldrop import attribution, augmentation, data, metrics
 from reldrop.backbones import point_network, timm_model
-from reldrop.config import CONFIG_PATH, RunSettings, check_group, check_keys
+from reldrop.config import CONFIG_PATH, RunSettings, check_choices, check_group, check_keys
 from reldrop.data.points.transforms import PointTransform
 from reldrop.evaluate import evaluate
 from reldrop.evaluation.robustness import Robustness
@@ -143,8 +143,8 @@ MISSPELT = {
     "optimizer._target_=torch.optim.Adum": "optimizer._target_=torch.optim.Adum cannot be imported",
     "optimizer._target_=torch.optim": "optimizer._target_=torch.optim is no class or function",
     "optimizer._target_=3": "optimizer._target_=3 cannot be imported",
-    "dataset=null": "dataset has no choice; set dataset=NAME, one of cifar10, ",
-    "launcher=null": "launcher has no choice; set launcher=NAME, one of local, ",
+    "~dataset": "dataset has no choice; set dataset=NAME, one of cifar10, ",
+    "~launcher": "launcher has no choice; set launcher=NAME, one of local, ",
 }
 WRONG_EVALUATION = [
     ("figures=no", SWITCH),
@@ -171,6 +171,12 @@ def test_wrong_settings_are_named_with_what_would_be_right(choices: tuple[str, .
     with pytest.raises(ReldropError, match=f"^{re.escape(key)}=.* must be {re.escape(wanted)}$") as caught:
         check_keys(composed(*choices, setting))
     assert "\n" not in str(caught.value)
+
+
+def test_a_group_without_a_choice() -> None:
+    check_choices(["dataset=cifar10", "seed=null", "+optimizer.momentum=0"])
+    with pytest.raises(ReldropError, match="dataset has no choice; set dataset=NAME, one of cifar10, "):
+        check_choices(["seed=1", "dataset=null"])
 
 
 @pytest.mark.parametrize("override", MISSPELT)
