@@ -12,8 +12,7 @@ from reldrop.data.images.folders import Files
 from reldrop.data.images.imagenet import imagenet
 from reldrop.data.images.readers import ImageListing, image_dataset
 from reldrop.data.points.dataset import PointData, PointSplit
-from reldrop.data.points.datasets import modelnet, point_folder, shapenet
-from reldrop.data.points.synthetic import shapes
+from reldrop.data.points.datasets import modelnet, point_folder, shapenet, shapes
 from reldrop.data.points.transforms import PointTransform
 
 __all__ = [

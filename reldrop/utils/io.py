@@ -1,6 +1,7 @@
-"""Files that are written as a whole or not at all."""
+"""Files that are written as a whole or not at all, and files that are built once."""
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -11,6 +12,57 @@ from typing import IO, Any, TypeVar
 from reldrop.utils.errors import ReldropError, first_line
 
 Content = TypeVar("Content")
+
+logger = logging.getLogger("reldrop")
+
+T = TypeVar("T")
+
+
+def load_or_build(path: Path, load: Callable[[Path], T], build: Callable[[Path], None], lock: Path, name: str) -> T:
+    """Load a file; build it first where it is missing or damaged. Of several processes one builds, and the others wait.
+
+    Args:
+        path: of the file; its folder is made where it is missing.
+        load: raises FileNotFoundError where there is no file, ValueError where it is damaged.
+        build: writes the file.
+        lock: file that is locked meanwhile. A killed process holds no lock.
+        name: of what is built, for messages.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ReldropError: the file cannot be loaded after it was built.
+    """
+    try:
+        return load(path)
+    except (FileNotFoundError, ValueError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(lock, name):
+        try:
+            return load(path)  # another process may have built it by now
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            logger.warning("%s is damaged (%s); preparing it again", path, error)
+        build(path)
+        try:
+            return load(path)
+        except (FileNotFoundError, ValueError) as error:
+            raise ReldropError(f"{path} is damaged right after it was written ({error}); use another folder") from error
+
+
+@contextmanager
+def _locked(path: Path, name: str) -> Iterator[None]:
+    """Hold a lock file, after whoever else holds it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("another process is preparing %s; waiting for it", name)
+        held = lock.acquire()
+    with held:
+        yield
 
 
 @contextmanager

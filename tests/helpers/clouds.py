@@ -8,6 +8,7 @@ import torch
 
 from reldrop import data
 from reldrop.data import PointData, PointSplit
+from reldrop.utils.machine import Machine
 
 CUBE = """8 12 0
 0 0 0
@@ -57,8 +58,16 @@ def make_lists(base: Path, prefix: str = "mini", classes: int = 3, train: int = 
 
 
 def modelnet(base: Path, **settings: Any) -> PointData:
-    defaults = {"prefix": "mini", "name": "mini", "points": 16, "cache_dir": str(base.parent / "cache"), "workers": 0}
-    return data.modelnet(root=str(base.parent), folders=["none", base.name], **{**defaults, **settings})
+    """Read a set below `base.parent`; `cache_dir` and `workers` are settings of the machine."""
+    defaults = {"prefix": "mini", "name": "mini", "points": 16, "folders": ["none", base.name]}
+    return data.modelnet(**defaults | settings_of(base.parent, settings))
+
+
+def settings_of(root: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Put `cache_dir` and `workers` of some settings into a machine."""
+    machine = {"cache_dir": root / "cache", "workers": 0}
+    machine |= {key: settings.pop(key) for key in tuple(machine) if key in settings}
+    return settings | {"machine": Machine(root, **machine)}
 
 
 def memory_data(count: int = 11, points: int = 8, **settings: Any) -> PointData:

@@ -18,7 +18,7 @@ def test_real_clouds(tmp_path: Path, name: str, experiment: str) -> None:
     if not (data / name).is_dir():
         pytest.skip(f"needs {name} in RELDROP_DATA")
     options = [f"+experiment={experiment or 'modelnet_pointnet2'}", "dataset.points=128", "trainer.batch_size=16"]
-    cfg = config(tmp_path, *options, f"data_dir={data}", f"dataset.cache_dir={tmp_path / 'cache'}")
+    cfg = config(tmp_path, *options, f"data_dir={data}", f"machine.cache_dir={tmp_path / 'cache'}")
     cfg.trainer.epochs, cfg.scheduler = 4, config(tmp_path, "scheduler=cosine").scheduler
     summary = train(cfg)
     assert summary["train_loss"] < 3.6

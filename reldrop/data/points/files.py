@@ -5,15 +5,54 @@ Every reader checks what it read, and raises `ReldropError` with the file's name
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.seeding import derive_seed
 
+if TYPE_CHECKING:
+    from trimesh import Trimesh
+
+SPLITS = ("train", "test")
 SUFFIXES = (".txt", ".xyz", ".npy", ".ply", ".off")
 SURFACE_POINTS = 10_000  # drawn on a mesh, as many as the resampled ModelNet40 has
+
+
+class CloudFile(NamedTuple):
+    """Where one cloud is stored.
+
+    Attributes:
+        split: train or test.
+        kind: name of its class.
+        name: of the file, relative to the folder of the data set.
+        row: which cloud of an HDF5 file; None where the file is one cloud.
+        where: in which list it is named, for messages.
+    """
+
+    split: str
+    kind: str
+    name: str
+    row: int | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """N clouds that are not read yet, with their labels, int64 (N,). `places` says what is read."""
+
+    places: Sequence[Any]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, indices: Tensor) -> "Clouds":
+        return Clouds([self.places[index] for index in indices.tolist()], self.labels[indices])
 
 
 def read_cloud(path: str, normals: bool) -> np.ndarray:
@@ -94,7 +133,7 @@ def _read_off(path: str) -> np.ndarray:
 
     with open(path) as file:
         mesh = load_off(file)  # also where the counts are glued to the header, "OFF490 518 0", as in ModelNet40
-    return _sample_surface(path, mesh["vertices"], mesh["faces"])
+    return _sample_mesh(path, mesh["vertices"], mesh["faces"])
 
 
 def _read_ply(path: str) -> np.ndarray:
@@ -105,30 +144,33 @@ def _read_ply(path: str) -> np.ndarray:
     if "vertices" not in mesh:
         return np.empty((0, 3))
     if mesh.get("faces") is not None and len(mesh["faces"]):
-        return _sample_surface(path, mesh["vertices"], mesh["faces"])
+        return _sample_mesh(path, mesh["vertices"], mesh["faces"])
     return np.concatenate([mesh["vertices"], mesh.get("vertex_normals", np.empty((len(mesh["vertices"]), 0)))], 1)
 
 
 _READERS = {".txt": _read_text, ".xyz": _read_text, ".npy": _read_npy, ".ply": _read_ply, ".off": _read_off}
 
 
-def _sample_surface(path: str, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Draw points evenly on the triangles (f, 3) between vertices (v, 3); return them with normals, (n, 6)."""
-    import trimesh
+def sample_surface(mesh: "Trimesh", count: int, seed: int) -> np.ndarray:
+    """Draw points evenly on a mesh; return them with the normals of their faces, float64 (count, 6)."""
+    from trimesh.sample import sample_surface
+
+    points, faces = sample_surface(mesh, count, seed=seed)
+    return np.concatenate([points, mesh.face_normals[faces]], 1)
+
+
+def _sample_mesh(path: str, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Draw points on the triangles (f, 3) between vertices (v, 3) of a file; return them with normals, (n, 6)."""
+    from trimesh import Trimesh
 
     if not len(faces):
         raise ReldropError(f"mesh {path} has no faces, so no surface to draw points on; replace or remove it")
     vertices = np.asarray(vertices, np.float64)
     _refuse_infinite(vertices, path, "vertex")
-    mesh = trimesh.Trimesh(vertices, faces, process=False)
-    corners = vertices[mesh.faces]
-    directions = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
-    if not lengths.any():
+    mesh = Trimesh(vertices, faces, process=False)
+    if not mesh.area:
         raise ReldropError(f"mesh {path} has a surface of area 0, so none to draw points on; replace or remove it")
-    seed = derive_seed(0, f"surface {Path(path).name}")
-    points, chosen = trimesh.sample.sample_surface(mesh, SURFACE_POINTS, face_weight=lengths[:, 0], seed=seed)
-    return np.concatenate([points, directions[chosen] / lengths[chosen]], 1)
+    return sample_surface(mesh, SURFACE_POINTS, derive_seed(0, f"surface {Path(path).name}"))
 
 
 def _checked(cloud: np.ndarray, where: str, normals: bool) -> np.ndarray:

@@ -1,24 +1,23 @@
 """From files to clouds of one size: read, sample farthest points, center and scale; many files in parallel processes."""
 
-import multiprocessing
 import os
+import signal
 import sys
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from reldrop.data.points.files import read_cloud, read_h5
-from reldrop.data.points.listing import CloudFile
+from reldrop.data.points.files import CloudFile, read_cloud, read_h5
 from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.machine import Machine
 from reldrop.utils.point_ops import farthest_points
-from reldrop.utils.seeding import generator
-from reldrop.utils.signals import ignore_signals
 
 BLOCK = 16  # clouds read and sampled at a time
 PARALLEL_FROM = 512  # clouds; fewer are read before processes have started
@@ -26,88 +25,74 @@ PARALLEL_FROM = 512  # clouds; fewer are read before processes have started
 Block = tuple[np.ndarray, int]  # clouds (n, points, C), and how many of them had fewer points
 
 
-def sample_all(base: Path, files: Sequence[CloudFile], points: int, normals: bool, workers: int | None) -> Block:
+def sample_all(base: Path, files: Sequence[CloudFile], points: int, normals: bool, machine: Machine) -> Block:
     """Read and sample clouds; return them, float32 (N, points, 6 or 3), and how many of them had fewer points.
 
     Args:
-        base: folder that the files lie in.
+        base: folder of the files.
         files: N clouds.
         points: of each cloud.
         normals: whether the normals of the points are kept.
-        workers: processes that read; None for one a core, 0 for the calling process alone.
+        machine: says how many processes read, and whether a bar shows how far they are.
 
     Raises:
         ReldropError: a file cannot be read or is no cloud, or a reading process ended.
     """
+    from joblib import Parallel, delayed, parallel_config
+
     clouds = np.empty((len(files), points, 6 if normals else 3), np.float32)
-    starts = range(0, len(files), BLOCK)
-    blocks = [files[start : start + BLOCK] for start in starts]
-    few = 0
+    done = few = 0
+    processes = machine.processes if len(files) >= PARALLEL_FROM else 1
+    tasks = (
+        delayed(_sample_files)(base, files[start : start + BLOCK], points, normals)
+        for start in range(0, len(files), BLOCK)
+    )
     with (
-        closing(_read(_Sampler(base, points, normals), blocks, workers)) as results,
-        tqdm(total=len(files), desc="prepare clouds", disable=not sys.stderr.isatty()) as bar,
+        parallel_config("loky", inner_max_num_threads=1, idle_worker_timeout=10, initializer=_follow_parent),
+        tqdm(total=len(files), desc="prepare clouds", disable=not (machine.progress and sys.stderr.isatty())) as bar,
     ):
-        for start, result in zip(starts, results, strict=True):
-            if isinstance(result, str):
-                raise ReldropError(result)
-            block, count = result
-            clouds[start : start + len(block)] = block
-            few += count
-            bar.update(len(block))
+        try:
+            # Without max_nbytes, arrays would take up shared memory, which containers are short of.
+            for block, count in Parallel(processes or 1, return_as="generator", max_nbytes=None)(tasks):
+                clouds[done : done + len(block)] = block
+                done, few = done + len(block), few + count
+                bar.update(len(block))
+        except BrokenProcessPool as error:
+            raise ReldropError(
+                f"a process that reads clouds has ended ({first_line(error)}); set machine.workers=0 to read without "
+                "such processes"
+            ) from error
     return clouds, few
 
 
-class _Sampler(Dataset):
-    """What the reading processes run: from files to sampled clouds, or to the message why there are none."""
+def _follow_parent() -> None:
+    """Let a reading process end with the process that started it, also when that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the parent as well, which ends this process
+    parent = os.getppid()
 
-    def __init__(self, base: Path, points: int, normals: bool) -> None:
-        self.base, self.points, self.normals = base, points, normals
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
 
-    def __getitem__(self, files: Sequence[CloudFile]) -> Block | str:
-        try:
-            return sample([*self._clouds(files)], self.points)
-        except ReldropError as error:
-            return str(error)  # a DataLoader would wrap a raised one in the worker's traceback
-
-    def _clouds(self, files: Sequence[CloudFile]) -> Iterator[np.ndarray]:
-        while files:
-            path, row = str(self.base / files[0].name), files[0].row
-            if row is None:
-                yield read_cloud(path, self.normals)
-                files = files[1:]
-            else:
-                rows = [file.row for file in files if file.name == files[0].name]
-                yield from read_h5(path, rows, self.normals)
-                files = files[len(rows) :]
+    threading.Thread(target=watch, daemon=True).start()
 
 
-def _read(
-    sampler: _Sampler, blocks: Sequence[Sequence[CloudFile]], workers: int | None
-) -> Generator[Block | str, None, None]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = min(cores if workers is None else workers, len(blocks))
-    if processes < 2 or sum(map(len, blocks)) < PARALLEL_FROM:
-        with _one_thread():
-            yield from map(sampler.__getitem__, blocks)
-        return
-    # Spawned processes inherit no threads, locks or devices of this one. A DataLoader's have one thread each.
-    loader = DataLoader(
-        sampler,
-        batch_size=None,  # an "index" of this sampler is a block of files
-        sampler=blocks,
-        num_workers=processes,
-        collate_fn=_unchanged,  # tensors would take up shared memory, which containers are short of
-        multiprocessing_context="spawn",
-        worker_init_fn=_follow_parent,
-        generator=generator(0, "loader"),  # else it draws from the global one
-    )
-    try:
-        yield from loader
-    except RuntimeError as error:
-        raise ReldropError(
-            f"a process that reads clouds has ended ({first_line(error)}); set dataset.workers=0 to read without "
-            "such processes (a script of one's own can start them from under `if __name__ == '__main__':` only)"
-        ) from error
+def _sample_files(base: Path, files: Sequence[CloudFile], points: int, normals: bool) -> Block:
+    with _one_thread():
+        return sample([*_read(base, files, normals)], points)
+
+
+def _read(base: Path, files: Sequence[CloudFile], normals: bool) -> Iterator[np.ndarray]:
+    while files:
+        path, row = str(base / files[0].name), files[0].row
+        if row is None:
+            yield read_cloud(path, normals)
+            files = files[1:]
+        else:
+            rows = [file.row for file in files if file.name == files[0].name]
+            yield from read_h5(path, rows, normals)
+            files = files[len(rows) :]
 
 
 @contextmanager
@@ -119,21 +104,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _follow_parent(_: int) -> None:
-    """Let a reading process end when the one that started it does, and not before, in the middle of its results."""
-    ignore_signals()
-
-    def watch() -> None:  # for a parent that is killed
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _unchanged(block: Block | str) -> Block | str:
-    return block
 
 
 def sample(clouds: Sequence[np.ndarray], points: int) -> Block:

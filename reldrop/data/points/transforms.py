@@ -17,7 +17,6 @@ from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import device_generator
 from reldrop.utils.types import NonNegative, Positive, Two, checked
 
-AXES = ("x", "y", "z")
 Axis = Literal["x", "y", "z", "any"]
 Range = Annotated[Sequence[Positive], Two]
 JITTER_LIMIT = 5.0  # standard deviations
@@ -49,34 +48,20 @@ def jitter(clouds: Tensor, noise: Tensor, deviation: float) -> Tensor:
 
 def draw_rotations(count: int, axis: str, generator: torch.Generator | None) -> Tensor:
     """Draw rotation matrices (count, 3, 3): by a uniform angle about axis x, y or z, or "any", uniform over all."""
-    if axis == "any":
-        return _from_quaternions(torch.randn(count, 4, generator=generator))
-    angle = torch.rand(count, generator=generator) * (2 * math.pi)
-    fixed = AXES.index(axis)
-    first, second = (fixed + 1) % 3, (fixed + 2) % 3
-    matrices = torch.zeros(count, 3, 3)
-    matrices[:, fixed, fixed] = 1
-    matrices[:, first, first] = matrices[:, second, second] = angle.cos()
-    matrices[:, second, first] = angle.sin()
-    matrices[:, first, second] = -angle.sin()
-    return matrices
+    from scipy.spatial.transform import Rotation
 
-
-def _from_quaternions(quaternions: Tensor) -> Tensor:
-    """Return the rotations (n, 3, 3) of quaternions (n, 4) of any length but 0."""
-    w, x, y, z = (quaternions / quaternions.norm(dim=1, keepdim=True)).unbind(1)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+    if axis == "any":  # a normally distributed quaternion has a uniform direction
+        rotations = Rotation.from_quat(torch.randn(count, 4, generator=generator).numpy(), scalar_first=True)
+    else:
+        angles = 2 * math.pi * torch.rand(count, 1, generator=generator)
+        rotations = Rotation.from_euler(axis, angles.numpy())
+    return torch.from_numpy(rotations.as_matrix()).float()
 
 
 @checked
 @dataclass
 class PointTransform:
-    """Random rotation, scale, shift and jitter, in this order, drawn for each cloud anew.
+    """Random rotation, scale, shift and jitter, in this order, with draws for each cloud.
 
     Attributes:
         scale: smallest and largest factor, 0 < smallest <= largest; None for no scaling.

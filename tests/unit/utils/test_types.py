@@ -247,7 +247,7 @@ LIBRARY: list[tuple[Callable[[], Any], str]] = [
     (lambda: timm_model("vit_micro", num_classes=2, patch=0), "patch=0 must be at least 1"),
     (lambda: point_network("pointnet3", num_classes=2), "name='pointnet3' must be 'pointnet'"),
     (lambda: data.digits(mean=[0.3], std=[0.3], flip="no"), "flip='no' must be true or false"),
-    (lambda: data.shapes("shapes", points=1), "points=1 must be at least 2"),
+    (lambda: data.shapes(points=1), "points=1 must be at least 2"),
     (lambda: PointTransform(shift=-1), "shift=-1 must be at least 0"),
     (lambda: schedules.cosine(None, epochs=1, steps_per_epoch=1, minimum=-1), "minimum=-1 must be at least 0"),
     (lambda: Parallel(jobs=0), "jobs=0 must be at least 1"),

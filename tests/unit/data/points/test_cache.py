@@ -1,19 +1,20 @@
 """The prepared file."""
 
+import contextlib
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from reldrop.data.points import cache as cloud_cache
-from reldrop.data.points import preprocessing as cloud_sampling
+from reldrop.data.points import cache, preprocessing
 from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import cloud, modelnet, write_text
 
@@ -28,7 +29,7 @@ def refuse(*_: Any) -> None:
 
 def test_later_uses_map_the_file(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = modelnet(mini)
-    monkeypatch.setattr(cloud_sampling, "read_cloud", refuse)
+    monkeypatch.setattr(preprocessing, "read_cloud", refuse)
     second = modelnet(mini)
     assert torch.equal(first.train.points, second.train.points)
     assert second.train.points.is_contiguous()
@@ -69,7 +70,7 @@ def test_a_damaged_file_is_reported_and_made_again(mini: Path, damage: str, capl
     (name,) = cache_files(mini)
     path = mini.parent / "cache" / name
     raw = path.read_bytes()
-    other = cloud_cache.save({"train_points": torch.zeros(1)}, {"few": "0"})
+    other = cache.save({"train_points": torch.zeros(1)}, {"few": "0"})
     path.unlink()  # a map of the old one stays whole
     path.write_bytes({"half": raw[: len(raw) // 2], "empty": b"", "header": b"x" + raw[1:], "foreign": other}[damage])
     assert torch.equal(modelnet(mini).train.points, expected)
@@ -87,9 +88,9 @@ def test_of_two_at_once_one_prepares_and_the_other_waits(
         calls.append(arguments)
         begun.set()
         assert go_on.wait(20)
-        return cloud_sampling.sample_all(*arguments)
+        return preprocessing.sample_all(*arguments)
 
-    monkeypatch.setattr(cloud_cache, "sample_all", slowly)
+    monkeypatch.setattr(cache, "sample_all", slowly)
     caplog.set_level(logging.INFO, "reldrop")
     threads = [threading.Thread(target=lambda: results.append(modelnet(mini))) for _ in range(2)]
     threads[0].start()
@@ -107,15 +108,16 @@ def test_of_two_at_once_one_prepares_and_the_other_waits(
 
 
 def script(base: Path, before: str = "", **settings: Any) -> str:
-    arguments = {"root": str(base.parent), "folders": [base.name], "prefix": "mini", "name": "mini", "points": 16}
-    arguments |= {"cache_dir": str(base.parent / "cache"), "workers": 0, **settings}
+    arguments = {"folders": [base.name], "prefix": "mini", "name": "mini", "points": 16}
+    machine = {"data_dir": str(base.parent), "workers": 0, **settings}
     return "\n".join(
         [
             "import time",
             "from reldrop import data",
-            "from reldrop.data.points import cache as cloud_cache, preprocessing as cloud_sampling",
+            "from reldrop.data.points import cache, preprocessing",
+            "from reldrop.utils.machine import Machine",
             before,
-            f"clouds = data.modelnet(**{arguments!r})",
+            f"clouds = data.modelnet(**{arguments!r}, machine=Machine(**{machine!r}))",
             "print(len(clouds.train), float(clouds.train.points.sum()))",
         ]
     )
@@ -131,7 +133,7 @@ def test_two_processes_at_once_give_the_same(mini: Path) -> None:
 
 @pytest.mark.slow
 def test_a_kill_while_preparing_leaves_nothing_that_counts(mini: Path) -> None:
-    stall = "save = cloud_cache.save\ncloud_cache.save = lambda *a: print('saving', flush=True) or time.sleep(60)"
+    stall = "cache.save = lambda *a: print('saving', flush=True) or time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", script(mini, stall)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "saving\n"
     process.send_signal(signal.SIGKILL)
@@ -145,15 +147,46 @@ def test_a_kill_while_preparing_leaves_nothing_that_counts(mini: Path) -> None:
     assert name.endswith(".safetensors")
 
 
+PARALLEL = "preprocessing.PARALLEL_FROM, preprocessing.BLOCK = 1, 4"
+
+
 @pytest.mark.slow
-def test_a_script_that_cannot_start_processes_is_told(mini: Path, tmp_path: Path) -> None:
+def test_a_script_without_a_guard_starts_processes(mini: Path, tmp_path: Path) -> None:
     path = tmp_path / "script.py"
-    path.write_text(script(mini, "cloud_sampling.PARALLEL_FROM, cloud_sampling.BLOCK = 1, 4", workers=2))
+    path.write_text(script(mini, PARALLEL, workers=2))
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert "set dataset.workers=0" in done.stderr.splitlines()[-1]
-    assert "under `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
-    assert cache_files(mini) == []
+    assert done.stdout == f"12 {float(modelnet(mini).train.points.sum())}\n", done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_reading_processes_end_with_their_parent(mini: Path, number: int) -> None:
+    slowly = "preprocessing._sample_files = lambda *_: print('sampling', flush=True) or time.sleep(3)"
+    command = [sys.executable, "-c", script(mini, f"{PARALLEL}\n{slowly}", workers=2)]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    for _ in range(2):
+        assert process.stdout.readline() == b"sampling\n"
+    members = group(process.pid)
+    assert len(members) >= 3  # this one and two that read
+    if number == signal.SIGINT:  # a terminal sends it to all
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    assert process.wait(20) == -number
+    deadline = time.monotonic() + 30
+    while group(process.pid) & members and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not group(process.pid) & members
+
+
+def group(number: int) -> set[int]:
+    """Return the processes of a group."""
+    members = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(path.name)) == number and "Z" not in (path / "stat").read_text().rpartition(")")[2][:3]:
+                members.add(int(path.name))
+    return members
 
 
 def test_a_folder_that_cannot_be_written_is_explained(mini: Path) -> None:

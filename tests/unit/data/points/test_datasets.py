@@ -12,7 +12,7 @@ from reldrop.data import PointData
 from reldrop.data.points.files import h5_labels, read_h5
 from reldrop.data.points.preprocessing import sample
 from reldrop.utils.errors import ReldropError
-from tests.helpers.clouds import CUBE, cloud, edit, modelnet
+from tests.helpers.clouds import CUBE, cloud, edit, modelnet, settings_of
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_mistakes_in_h5_are_explained(h5: Path) -> None:
         modelnet(h5, normals=False)
     with h5py.File(path, "a") as file:
         file["label"][2] = 9
-    with pytest.raises(ReldropError, match=r"ply_data_train1.h5\[2\] has label 9, but .*shape_names.txt 3 names"):
+    with pytest.raises(ReldropError, match=r"ply_data_train1.h5\[2\]: 'label 9' is no class; known are a, big_b, c"):
         modelnet(h5)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ReldropError, match=r"cannot read .*ply_data_train1.h5: .*; unpack or download it again"):
@@ -92,7 +92,7 @@ def test_archive_of_meshes(tmp_path: Path) -> None:
 
 
 def read_shapenet(base: Path) -> PointData:
-    return data.shapenet(str(base.parent), ["shapenet"], "shapenet", str(base.parent / "cache"), points=16, workers=0)
+    return data.shapenet(folders=["shapenet"], name="shapenet", points=16, **settings_of(base.parent, {}))
 
 
 def test_shapenet(shapenet: Path) -> None:
@@ -109,7 +109,7 @@ def test_mistakes_in_shapenet_are_explained(shapenet: Path) -> None:
     lists = shapenet / "train_test_split" / "shuffled_train_file_list.json"
     edit(lists, "shape_data/02691156/train0", "shape_data/7/train0")
     with pytest.raises(
-        ReldropError, match=r"shuffled_train_file_list.json, entry 2: 'shape_data/7/train0' is of no class"
+        ReldropError, match=r"shuffled_train_file_list.json, entry 2: '7' is no class; known are Airplane, Bag"
     ):
         read_shapenet(shapenet)
     for content, message in (("[1", "cannot read .*shuffled_train_file_list.json"), ("[1]", "must be a list of names")):

@@ -7,6 +7,7 @@ import pytest
 
 from reldrop import data
 from reldrop.utils.errors import ReldropError
+from reldrop.utils.machine import Machine
 from tests.helpers.clouds import edit, modelnet
 
 
@@ -16,7 +17,7 @@ from tests.helpers.clouds import edit, modelnet
         (lambda base: (base / "a" / "a_0002.txt").unlink(), r"mini_train.txt, line 2: there is no .*mini/a/a_0002.txt"),
         (
             lambda base: edit(base / "mini_test.txt", "c_0102", "d_0102"),
-            "mini_test.txt, line 6: 'd_0102' is of no class",
+            "mini_test.txt, line 6: 'd' is no class; known are a, big_b, c",
         ),
         (lambda base: (base / "mini_test.txt").write_text("\n"), "mini_test.txt lists no clouds"),
         (lambda base: (base / "mini_test.txt").unlink(), "cannot read .*mini_test.txt: No such file"),
@@ -39,7 +40,7 @@ def test_a_class_without_training_clouds_is_one_warning(mini: Path, caplog: pyte
 def test_nothing_found(tmp_path: Path) -> None:
     (tmp_path / "some").mkdir()
     with pytest.raises(ReldropError) as caught:
-        data.modelnet(str(tmp_path), ["some", "none"], "modelnet40", "modelnet40", str(tmp_path))
+        data.modelnet(folders=["some", "none"], prefix="modelnet40", machine=Machine(tmp_path))
     for part in (
         f"modelnet40 not found: looked in {tmp_path}/some, {tmp_path}/none (no such folder) for modelnet40_train.txt",
         "ModelNet40.zip",
@@ -48,10 +49,10 @@ def test_nothing_found(tmp_path: Path) -> None:
     ):
         assert part in str(caught.value)
     with pytest.raises(
-        ReldropError, match=r"shapenet not found: looked in .*some for synsetoffset2category.txt; .*RELDROP"
+        ReldropError, match=r"ShapeNetPart not found: looked in .*some for synsetoffset2category.txt; .*RELDROP"
     ):
-        data.shapenet(str(tmp_path), ["some"], "shapenet", str(tmp_path))
+        data.shapenet(folders=["some"], machine=Machine(tmp_path))
     with pytest.raises(
         ReldropError, match=r"point folder not found: looked in .*none \(no such folder\); set dataset.folder"
     ):
-        data.point_folder(str(tmp_path), "none", str(tmp_path))
+        data.point_folder(folder="none", machine=Machine(tmp_path))

@@ -11,12 +11,11 @@ from reldrop import data
 from reldrop.data import PointData
 from reldrop.data.points.preprocessing import sample
 from reldrop.utils.errors import ReldropError
-from tests.helpers.clouds import CUBE, FACES, XYZ, cloud, edit, write_ply, write_text
+from tests.helpers.clouds import CUBE, FACES, XYZ, cloud, edit, settings_of, write_ply, write_text
 
 
 def point_folder(base: Path, **settings: Any) -> PointData:
-    defaults = {"points": 16, "cache_dir": str(base.parent / "cache"), "workers": 0}
-    return data.point_folder(root=str(base.parent), folder=base.name, **{**defaults, **settings})
+    return data.point_folder(folder=base.name, **{"points": 16} | settings_of(base.parent, settings))
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """Sampling."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from reldrop.data.points import preprocessing as cloud_sampling
+from reldrop.data.points import preprocessing
 from reldrop.data.points.preprocessing import in_unit_ball, sample
 from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import cloud, modelnet, write_text
@@ -68,14 +70,37 @@ def test_chosen_clouds(mini: Path) -> None:
     assert torch.equal(two.train.points[4:], whole.train.points[8:])
 
 
+@pytest.fixture
+def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preprocessing, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(preprocessing, "BLOCK", 4)
+
+
 @pytest.mark.slow
-def test_processes_give_what_one_gives_and_name_a_bad_file(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("in_processes")
+def test_processes_give_what_one_gives_and_name_a_bad_file(mini: Path) -> None:
     expected = modelnet(mini)
-    monkeypatch.setattr(cloud_sampling, "PARALLEL_FROM", 1)
-    monkeypatch.setattr(cloud_sampling, "BLOCK", 4)
     elsewhere = modelnet(mini, workers=2, cache_dir=str(mini.parent / "other"))
     for split in ("train", "test"):
         assert torch.equal(getattr(expected, split).points, getattr(elsewhere, split).points)
     bad = write_text(mini / "c" / "c_0003.txt", np.full((3, 6), np.nan))
     with pytest.raises(ReldropError, match=rf"^{bad}, row 1: .*nan.* is not finite"):
         modelnet(mini, workers=2)
+
+
+def leave(*_: Any) -> None:
+    os._exit(9)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_processes")
+def test_a_process_that_ends_is_explained(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preprocessing, "_sample_files", leave)
+    with pytest.raises(ReldropError, match=r"a process that reads clouds has ended .*; set machine.workers=0"):
+        modelnet(mini, workers=2)
+
+
+def test_torch_keeps_its_threads(mini: Path) -> None:
+    threads = torch.get_num_threads()
+    modelnet(mini)
+    assert torch.get_num_threads() == threads

@@ -2,28 +2,24 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
 
-from reldrop import data
+from reldrop.config import CONFIG_PATH, build
 from reldrop.data import PointData
 from reldrop.utils.errors import ReldropError
 from tests.helpers.paths import ROOT
 
-CONFIGS = ROOT / "conf" / "dataset"
 
-
-def real(name: str, tmp_path: Path, **settings: Any) -> PointData:
-    root = os.environ.get("RELDROP_DATA", str(CONFIGS.parents[1] / "data"))
-    config = OmegaConf.merge(OmegaConf.load(CONFIGS / f"{name}.yaml"), {"data_dir": root, **settings})
-    config.update(cache_dir=str(tmp_path), workers=0)
-    config = {key: value for key, value in OmegaConf.to_container(config, resolve=True).items() if key != "data_dir"}
-    function = getattr(data, config.pop("_target_").removeprefix("reldrop.data."))
+def real(name: str, tmp_path: Path, *overrides: str) -> PointData:
+    root = os.environ.get("RELDROP_DATA", str(ROOT / "data"))
+    machine = (f"data_dir={root}", f"machine.cache_dir={tmp_path}", "machine.workers=0")
+    with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
+        cfg = compose("train", [f"dataset={name}", *machine, *overrides])
     try:
-        return function(**config)
+        return build(cfg, "dataset")
     except ReldropError as error:
         if "not found" not in str(error):
             raise
@@ -32,7 +28,7 @@ def real(name: str, tmp_path: Path, **settings: Any) -> PointData:
 
 @pytest.mark.slow
 def test_real_psb19(tmp_path: Path) -> None:
-    clouds = real("psb19", tmp_path, points=256)
+    clouds = real("psb19", tmp_path, "dataset.points=256")
     assert (len(clouds.train), len(clouds.test), clouds.num_classes) == (285, 95, 19)
     assert clouds.train.labels.bincount().tolist() == [15] * 19
     assert ((clouds.train.points[..., 3:].norm(dim=-1) - 1).abs() < 0.01).float().mean() > 0.99
@@ -40,7 +36,7 @@ def test_real_psb19(tmp_path: Path) -> None:
 
 
 def test_real_modelnet_fragment(tmp_path: Path) -> None:
-    clouds = real("modelnet40", tmp_path, points=64, folders=["modelnet40_fragment"])
+    clouds = real("modelnet40", tmp_path, "dataset.points=64", "dataset.folders=[modelnet40_fragment]")
     assert (clouds.num_classes, len(clouds.train) + len(clouds.test)) == (40, 72)
     inputs = next(clouds.train_batches(0, batch_size=8, seed=0)).inputs
     assert inputs.shape == (8, 64, 6)
