@@ -96,11 +96,3 @@ def choose_splits(
         kept, chosen["validation"] = stratified_split(train, count, "validation")
     chosen["train"] = kept[stratified_subset(train[kept], subset, "subset", item)]
     return chosen
-
-
-def split_training(
-    labels: Tensor, validation: float, subset: int | None, item: str = "image"
-) -> tuple[Tensor, Tensor | None]:
-    """Return the training and the validation items of `choose_splits`."""
-    chosen = choose_splits(labels, labels, subset=subset, validation=validation, item=item)
-    return chosen["train"], chosen.get("validation")
