@@ -24,17 +24,11 @@ logger = logging.getLogger("reldrop")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of a network.
+    """What was measured of a network."""
 
-    Attributes:
-        folder: of the files; that of the run, if it is one's.
-        figures: the content of the JSON file: of which network, with which settings, and means over the samples.
-        samples: the content of the npz file, GROUP/KEY -> (N, ...), see the suite.
-    """
-
-    folder: Path
-    figures: dict[str, Any]
-    samples: dict[str, Tensor]
+    folder: Path  # of the files; that of the run, if it is one's
+    figures: dict[str, Any]  # the JSON file: of which network, with which settings, and means over the samples
+    samples: dict[str, Tensor]  # the npz file, GROUP/KEY -> (N, ...)
 
     @cached_property
     def numbers(self) -> dict[str, float]:
@@ -64,21 +58,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates one network after another in the same way.
-
-    Attributes:
-        suite: what is measured.
-        options: how.
-        settings: what of these the results depend on, in plain values for the files.
-        draw: draws an evaluation, with what `Result.pictured` has, and returns the files by name; None for no pictures.
-        force: whether to evaluate what has been evaluated with the same settings already.
-    """
+    """Evaluates one network after another in the same way."""
 
     suite: Suite
     options: Options
-    settings: Mapping[str, Any]
-    draw: Callable[[Evaluation, dict[str, Any]], dict[str, Path]] | None = None
-    force: bool = False
+    settings: Mapping[str, Any]  # what the results depend on, in plain values for the files
+    draw: Callable[[Evaluation, dict[str, Any]], dict[str, Path]] | None = None  # of `Result.pictured`, files by name
+    force: bool = False  # whether to evaluate what has been evaluated with the same settings already
 
     def evaluate(self, subject: Subject, file: Path | None = None) -> Evaluation:
         """Evaluate a network and write what was measured, or read it, if that was done with the same settings before.

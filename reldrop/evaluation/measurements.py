@@ -6,24 +6,15 @@ A measurement of your own is such a class, and a line in the list `measurements`
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from reldrop.evaluation.occluders import block_size, central_block, random_block, relevant_block
+from reldrop.metrics import occlusion
 from reldrop.metrics.accuracy import class_mean, confidences, ranks, top_k
 from reldrop.metrics.calibration import aurra, rms_calibration_error
-from reldrop.metrics.occlusion import (
-    feature_ranks,
-    hits,
-    least_first,
-    most_first,
-    nearness_ranks,
-    occlusion_auc,
-    random_ranks,
-    step_counts,
-)
 from reldrop.metrics.regions import region_metrics, sparsity
 from reldrop.utils.seeding import derive_seed, uniform_of_items
 
@@ -34,46 +25,32 @@ Samples = dict[str, Tensor]  # key -> (N, ...), a row for each sample
 
 @dataclass(frozen=True)
 class EvalView:
-    """A batch of B test samples.
+    """A batch of B test samples."""
 
-    Attributes:
-        inputs: (B, C, H, W) or (B, N, C), normalized.
-        targets: true classes, int64 (B,).
-        items: numbers of the samples, int64 (B,); what is random depends on them alone.
-        relevance: float64 (B, H, W) or (B, N).
-        logits: of the inputs, (B, classes).
-        region: the region of interest, bool (B, H, W); None without annotations.
-        show: what the network makes of the inputs under each of M masks, bool (B, H, W) or (B, N): see `predict_masked`.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    items: Tensor
-    relevance: Tensor
-    logits: Tensor
-    region: Tensor | None
-    show: Callable[[Iterable[Tensor]], Hits]
+    inputs: Tensor  # (B, C, H, W) or (B, N, C), normalized
+    targets: Tensor  # true classes, int64 (B,)
+    items: Tensor  # numbers of the samples, int64 (B,); what is random depends on them alone
+    relevance: Tensor  # float64 (B, H, W) or (B, N)
+    logits: Tensor  # of the inputs, (B, classes)
+    region: Tensor | None  # of interest, bool (B, H, W); None without annotations
+    show: Callable[[Iterable[Tensor]], Hits]  # what the network makes of the inputs under M masks, see `predict_masked`
 
 
-class Measurement(Protocol):
-    """Measures each sample, and makes figures of all samples.
+class Measurement:
+    """Measures each sample, and makes figures of all samples. `group` is its name in evaluation.json and .npz."""
 
-    Attributes:
-        group: its name in evaluation.json and evaluation.npz.
-    """
-
-    group: str
+    group: ClassVar[str]
 
     def per_sample(self, view: EvalView) -> Samples:
         """Return what is measured, key -> (B, ...)."""
-        ...
+        raise NotImplementedError
 
     def summary(self, samples: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return figures, perhaps nested, of what `per_sample` returned, key -> float64 (N, ...) of all batches."""
-        ...
+        """Return figures of what `per_sample` returned for all batches, float64 (N, ...); here means of what is defined."""
+        return {key: values.nanmean().item() for key, values in samples.items()}
 
 
-class Clean:
+class Clean(Measurement):
     """Accuracy and calibration on clean inputs. `train_rank`, the ranks of training samples, is added by the suite."""
 
     group = "clean"
@@ -97,58 +74,52 @@ class Clean:
 
 
 @dataclass(frozen=True)
-class OcclusionCurves:
+class OcclusionCurves(Measurement):
     """Pixels or points are hidden step by step: the most relevant first (MoRF), the least first (LeRF), at random.
 
-    Samples et al. 2017, "Evaluating the Visualization of What a Deep Neural Network Has Learned". Per sample: ORDER/correct
+    Samek et al. 2017, "Evaluating the Visualization of What a Deep Neural Network Has Learned". Per sample: ORDER/correct
     and ORDER/probability, (N, steps + 1), averaged over draws where random. Figures: areas under the means over samples.
-
-    Attributes:
-        steps: equal steps, until all are hidden.
-        random_draws: random orders.
-        seed: of these.
     """
 
-    steps: int = 32
+    steps: int = 32  # equal ones, until all are hidden
     random_draws: int = 3
-    seed: int = 0
+    seed: int = 0  # of the random orders
     group = "curves"
 
     def per_sample(self, view: EvalView) -> Samples:
-        shape, order = view.relevance.shape, feature_ranks(view.relevance)
-        counts = step_counts(order.shape[1], self.steps)
-        draws = (random_ranks(view.items, order.shape[1], draw, self.seed) for draw in range(self.random_draws))
+        shape, order = view.relevance.shape, occlusion.feature_ranks(view.relevance)
+        counts = occlusion.step_counts(order.shape[1], self.steps)
+        draws = (
+            occlusion.random_ranks(view.items, order.shape[1], draw, self.seed) for draw in range(self.random_draws)
+        )
         curves = {
-            "most": [view.show(most_first(order, counts, shape))],
-            "least": [view.show(least_first(order, counts, shape))],
-            "random": [view.show(most_first(draw, counts, shape)) for draw in draws],
+            "most": [view.show(occlusion.most_first(order, counts, shape))],
+            "least": [view.show(occlusion.least_first(order, counts, shape))],
+            "random": [view.show(occlusion.most_first(draw, counts, shape)) for draw in draws],
         }
-        start = [values[:, None].double() for values in hits(view.logits, view.targets)]  # where nothing is hidden yet
+        start = [
+            values[:, None].double() for values in occlusion.hits(view.logits, view.targets)
+        ]  # where nothing is hidden yet
         return _mean_over_draws(curves, start)
 
     def summary(self, samples: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
         result = {}
         for key, figure in (("correct", "accuracy"), ("probability", "probability")):
-            areas = {order: occlusion_auc(samples[f"{order}/{key}"]).nanmean().item() for order in ORDERS}
+            areas = {order: occlusion.occlusion_auc(samples[f"{order}/{key}"]).nanmean().item() for order in ORDERS}
             result[figure] = {**areas, "least_minus_most": areas["least"] - areas["most"]}
         return result
 
 
 @dataclass(frozen=True)
-class OcclusionBlocks:
+class OcclusionBlocks(Measurement):
     """One block of an image, or ball of a cloud, is hidden: at the most relevant place, at random, in the center.
 
     Per sample: PLACE/correct and PLACE/probability, (N, areas), averaged over draws where random.
-
-    Attributes:
-        areas: shares of the area, or of the points, that a block hides.
-        draws: random places.
-        seed: of these.
     """
 
-    areas: Sequence[float]
+    areas: Sequence[float]  # shares of the area, or of the points, that a block hides
     draws: int = 3
-    seed: int = 0
+    seed: int = 0  # of the random places
     group = "blocks"
 
     def per_sample(self, view: EvalView) -> Samples:
@@ -172,7 +143,7 @@ class OcclusionBlocks:
         rows = torch.arange(len(xyz), device=xyz.device)
 
         def around(center: Tensor) -> Iterator[Tensor]:
-            return most_first(nearness_ranks(xyz, center), counts, shape)
+            return occlusion.most_first(occlusion.nearness_ranks(xyz, center), counts, shape)
 
         uniform = uniform_of_items(view.items, self.draws, derive_seed(self.seed, "random ball"))
         return {
@@ -191,7 +162,7 @@ class OcclusionBlocks:
         return result
 
 
-class RelevanceSparsity:
+class RelevanceSparsity(Measurement):
     """Over how many features relevance spreads, see `reldrop.metrics.regions.sparsity`."""
 
     group = "spread"
@@ -199,11 +170,8 @@ class RelevanceSparsity:
     def per_sample(self, view: EvalView) -> Samples:
         return sparsity(view.relevance)
 
-    def summary(self, samples: Mapping[str, Tensor]) -> dict[str, float]:
-        return {key: values.nanmean().item() for key, values in samples.items()}
 
-
-class RelevanceRegions(RelevanceSparsity):
+class RelevanceRegions(Measurement):
     """How much relevance lies in the region of interest, see `reldrop.metrics.regions.region_metrics`."""
 
     group = "regions"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from PIL import Image
@@ -22,29 +23,18 @@ class TimmCrop:
     transforms: Sequence[Callable[[Image.Image], Image.Image]]
 
     def __call__(self, image: Image.Image, size: int) -> Image.Image:
-        image = image.convert("RGB")
-        for transform in self.transforms:
-            image = transform(image)
-        return image
+        return reduce(lambda shown, transform: transform(shown), self.transforms, image.convert("RGB"))
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What part of an image is seen, at what size, and how its values are scaled.
+    """What part of an image is seen, at what size, and how its values are scaled."""
 
-    Attributes:
-        frame: makes a square of an image.
-        size: side of the square, in pixels.
-        mean: of each channel of images in [0, 1].
-        std: likewise.
-        description: of frame and size, e.g. "resize 256, center crop 224, bilinear".
-    """
-
-    frame: CropFn
-    size: int
-    mean: Sequence[float]
+    frame: CropFn  # makes a square of an image
+    size: int  # side of the square, in pixels
+    mean: Sequence[float]  # of each channel of images in [0, 1]
     std: Sequence[float]
-    description: str
+    description: str  # of frame and size
 
     @classmethod
     def center_crop(

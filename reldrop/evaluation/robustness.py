@@ -4,6 +4,7 @@ It consists of measurements (`reldrop.evaluation.measurements`), which all see t
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -28,7 +29,7 @@ from reldrop.evaluation.measurements import (
     Samples,
 )
 from reldrop.evaluation.occluders import Occluder, Predict, predict_masked
-from reldrop.evaluation.suite import Options, Result, Subject
+from reldrop.evaluation.suite import Options, Result, Subject, Suite
 from reldrop.metrics.accuracy import ranks
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
@@ -103,22 +104,12 @@ def summarize(measurements: Sequence[Measurement], samples: Mapping[str, Tensor]
 
 
 @checked
-class Robustness:
+@dataclass(frozen=True)
+class Robustness(Suite):
     """Accuracy on clean and on partly hidden test inputs, and the place and sparsity of relevance.
 
     Nothing random here depends on the network: the same samples, places and orders are drawn for every run, so that runs
     are compared in pairs.
-
-    Args:
-        steps: equal steps in which the pixels or points of a sample are hidden, until all are.
-        fill: what is put there, see `Occluder`; None for the mean of the data set, or the first point of a cloud.
-        random_draws: random orders, over which the curve is averaged.
-        blocks: shares of the area, or of the points, that one block hides.
-        block_draws: random places of a block, over which the accuracy is averaged.
-        regions: where boxes or masks of the test images come from, see `reldrop.data.images.annotations.find_regions`.
-        train_samples: clean training samples for the generalization gap; None for all.
-        seed: of the random orders and places.
-        measurements: further ones.
 
     Raises:
         ReldropError: a setting is out of range.
@@ -128,32 +119,28 @@ class Robustness:
     settings: ClassVar[tuple[str, ...]] = ("suite", "attribution", "limit", "precision")
     compared: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        steps: Count = 32,
-        fill: Literal["mean", "zero", "blur", "noise", "first", "remove"] | None = None,
-        random_draws: Count = 3,
-        blocks: Sequence[OpenFraction] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5),
-        block_draws: Count = 3,
-        regions: str | None = "auto",
-        train_samples: Count | None = 10_000,
-        seed: Seed = 0,
-        measurements: Sequence[Measurement] = (),
-    ) -> None:
-        self.fill, self.regions, self.train_samples, self.seed = fill, regions, train_samples, seed
-        self.blocks = tuple(blocks)
-        self.measurements: tuple[Measurement, ...] = (
-            Clean(),
-            OcclusionCurves(steps, random_draws, seed),
-            *([OcclusionBlocks(self.blocks, block_draws, seed)] if blocks else []),
-            RelevanceSparsity(),
-            RelevanceRegions(),
-            *measurements,
-        )
+    steps: Count = 32  # equal steps in which the pixels or points of a sample are hidden, until all are
+    fill: Literal["mean", "zero", "blur", "noise", "first", "remove"] | None = None  # see `Occluder`
+    random_draws: Count = 3  # random orders, over which the curve is averaged
+    blocks: Sequence[OpenFraction] = (
+        0.05,
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+    )  # shares of the area, or points, that one block hides
+    block_draws: Count = 3  # random places of a block, over which the accuracy is averaged
+    regions: str | None = "auto"  # of the test images, see `reldrop.data.images.annotations.find_regions`
+    train_samples: Count | None = 10_000  # clean training samples for the generalization gap; None for all
+    seed: Seed = 0  # of the random orders and places
+    measurements: Sequence[Measurement] = ()  # further ones
 
-    def conditions(self, options: Options) -> dict[str, Any]:
-        """Return nothing: the run says which data are tested."""
-        return {}
+    @property
+    def all_measurements(self) -> list[Measurement]:
+        blocks = [OcclusionBlocks(self.blocks, self.block_draws, self.seed)] if self.blocks else []
+        curves = OcclusionCurves(self.steps, self.random_draws, self.seed)
+        return [Clean(), curves, *blocks, RelevanceSparsity(), RelevanceRegions(), *self.measurements]
 
     def evaluate(self, subject: Subject, options: Options) -> Result:
         """Measure the network of a run on its test samples.
@@ -176,14 +163,12 @@ class Robustness:
             raise ReldropError(
                 f"suite.regions={self.regions} is for images, but {data.name} has {data.kind}; set it to null"
             )
+        parts = {"model": model, "data": data, "attribution": options.attribution, "regions": regions}
         how = {"limit": options.limit, "batch_size": options.batch_size, "progress": options.progress}
         with options.fabric.autocast():
-            figures, samples = self.measure(model, data, options.attribution, regions, **how)
-        facts = {
-            "hidden": "pixels" if data.kind == "images" else "points",
-            "regions_from": None if regions is None else regions.source,
-        }
-        parts = {"data": data, "model": model, "attribution": options.attribution, "regions": regions}
+            figures, samples = self.measure(**parts, **how)
+        hidden = "pixels" if data.kind == "images" else "points"
+        facts = {"hidden": hidden, "regions_from": None if regions is None else regions.source}
         return Result({**facts, **figures}, samples, {"checkpoint": subject.checkpoint, **parts})
 
     def measure(
@@ -191,28 +176,19 @@ class Robustness:
     ) -> tuple[dict[str, Any], Samples]:
         """Return figures, means over the samples by group, and what was measured of each sample.
 
-        Args:
-            model, data, attribution, regions: see `views`.
-            options: limit, batch_size and others of `views`.
+        The arguments are those of `views`.
         """
         batches = views(model, data, attribution, regions, fill=self.fill, seed=self.seed, **options)
-        samples = measure(self.measurements, batches)
-        samples["clean/train_rank"] = self._training_ranks(model, data, options.get("batch_size", 256))
-        return {"samples": len(samples["clean/rank"]), **summarize(self.measurements, samples)}, samples
-
-    @torch.inference_mode()
-    def _training_ranks(self, model: nn.Module, data: Data, batch_size: int) -> Tensor:
-        """The ranks of the true classes of clean training samples."""
-        batches = data.eval_batches("train", batch_size=batch_size, limit=self.train_samples)
-        return torch.cat([ranks(model(inputs), targets).double().cpu() for inputs, targets, *_ in batches])
+        samples = measure(self.all_measurements, batches)
+        training = data.eval_batches("train", batch_size=options.get("batch_size", 256), limit=self.train_samples)
+        with torch.inference_mode():
+            train_ranks = [ranks(model(batch.inputs), batch.targets).double().cpu() for batch in training]
+        samples["clean/train_rank"] = torch.cat(train_ranks)
+        return {"samples": len(samples["clean/rank"]), **summarize(self.all_measurements, samples)}, samples
 
 
 class QuickOcclusion:
-    """Occlusion curves in few steps, and how unevenly relevance is distributed: what is measured while training goes on.
-
-    Args:
-        steps: in which all pixels or points are hidden.
-    """
+    """Occlusion curves in a few steps, and how sparse relevance is: what is measured while training goes on."""
 
     def __init__(self, steps: int = 8) -> None:
         self.measurements = (OcclusionCurves(steps, random_draws=1), RelevanceSparsity())
@@ -227,11 +203,7 @@ class QuickOcclusion:
         batch_size: int,
         sharder: BatchSharder = ALL,
     ) -> dict[str, float]:
-        """Return areas under the accuracy, occlusion_ORDER, and relevance_gini; of several processes, each calls it.
-
-        Args:
-            model, data, attribution, predict, limit, batch_size, sharder: see `views`.
-        """
+        """Return areas under the accuracy, occlusion_ORDER, and relevance_gini. All processes call it, see `views`."""
         batches = views(model, data, attribution, None, limit, batch_size, predict=predict, sharder=sharder)
         samples = measure(self.measurements, batches)
         if sharder.processes > 1:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from omegaconf import DictConfig
 from torch import Tensor
@@ -23,79 +23,48 @@ logger = logging.getLogger("reldrop")
 
 @dataclass(frozen=True)
 class Subject:
-    """A network that is evaluated: that of a run, or one of timm.
+    """A network that is evaluated: that of a run, or one of timm."""
 
-    Attributes:
-        name: in reports.
-        folder: where results are written.
-        label: says in evaluation files which network it is.
-        checkpoint: of the run.
-        model: the name of timm's network.
-        weights: a file for the latter; None for timm's own.
-    """
-
-    name: str
-    folder: Path
-    label: dict[str, Any]
-    checkpoint: Checkpoint | None = None
-    model: str | None = None
-    weights: Path | None = None
+    name: str  # in reports
+    folder: Path  # for results
+    label: dict[str, Any]  # says in evaluation files which network it is
+    checkpoint: Checkpoint | None = None  # of the run
+    model: str | None = None  # timm's name
+    weights: Path | None = None  # a file for timm's network; None for its own
 
     @classmethod
     def from_run(cls, path: Path, checkpoint: str = "last", config: Path | None = None) -> Self:
-        """Return the network of a run.
-
-        Args:
-            path, checkpoint, config: see `read_checkpoint`.
+        """Return the network of a run; the arguments are those of `read_checkpoint`.
 
         Raises:
             UnreadableRun: a file is missing or damaged.
         """
         found = read_checkpoint(path, checkpoint, config)
         cfg = found.cfg
-        label = {
-            "subject": found.name,
-            "weights": _digest(found.file),
-            "experiment": cfg.name,
-            "dataset": cfg.dataset.name,
-            "backbone": cfg.backbone.name,
-            "augmentation": cfg.augmentation.name,
-            "seed": cfg.seed,
-            "setting": run_hash({key: value for key, value in identity(cfg).items() if key != "seed"}),
-        }
-        return cls(found.name, found.file.parent, label, found)
+        names = {group: cfg[group].name for group in ("dataset", "backbone", "augmentation")}
+        setting = run_hash({key: value for key, value in identity(cfg).items() if key != "seed"})
+        label = {"experiment": cfg.name, **names, "seed": cfg.seed, "setting": setting}
+        return cls(found.name, found.file.parent, {**_digest(found.name, found.file), **label}, found)
 
     @classmethod
     def from_timm(cls, model: str, weights: Path | None, folder: Path) -> Self:
         """Return a network of timm, with its weights or those of a file."""
         name = model if weights is None else f"{model}, weights of {weights.name}"
-        digest = _digest(weights) if weights is not None and weights.is_file() else None
-        return cls(name, folder, {"subject": name, "weights": digest}, model=model, weights=weights)
+        return cls(name, folder, _digest(name, weights), model=model, weights=weights)
 
 
 @dataclass
 class Options:
-    """How a suite evaluates.
+    """How a suite evaluates."""
 
-    Attributes:
-        fabric: the device and the precision.
-        attribution: where relevance comes from.
-        data_dir: folder of the data sets; None for the one that a run had.
-        limit: samples of a data set; None for all.
-        batch_size: inputs that a network is shown at once.
-        preprocessing: of ImageNet, "standard" or "own".
-        workers: processes that decode images.
-        progress: whether to show a bar, on a terminal.
-    """
-
-    fabric: "Fabric"
-    attribution: Attribution
-    data_dir: Path | None = None
-    limit: int | None = None
-    batch_size: int = 256
-    preprocessing: str = "standard"
-    workers: int = 0
-    progress: bool = True
+    fabric: "Fabric"  # the device and the precision
+    attribution: Attribution  # where relevance comes from
+    data_dir: Path | None = None  # folder of the data sets; None for the one that a run had
+    limit: int | None = None  # samples of a data set; None for all
+    batch_size: int = 256  # inputs that a network is shown at once
+    preprocessing: str = "standard"  # of ImageNet; standard or own
+    workers: int = 0  # processes that decode images
+    progress: bool = True  # whether to show a bar, on a terminal
     _read: tuple[DictConfig, Data] | None = field(default=None, init=False)
 
     def data(self, checkpoint: Checkpoint) -> Data:
@@ -108,35 +77,23 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """What a suite found.
+    """What a suite found."""
 
-    Attributes:
-        figures: nested, as they are written to a JSON file.
-        samples: what was measured of each sample, key -> (N, ...).
-        pictured: what `reldrop.plotting.examples.checkpoint_figure` needs to draw examples; empty for no pictures.
-    """
-
-    figures: dict[str, Any]
-    samples: dict[str, Tensor]
-    pictured: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any]  # nested, as they are written to a JSON file
+    samples: dict[str, Tensor]  # what was measured of each sample, GROUP/KEY -> (N, ...)
+    pictured: dict[str, Any] = field(default_factory=dict)  # arguments of `checkpoint_figure`; empty for no pictures
 
 
-class Suite(Protocol):
-    """Measures networks.
+class Suite:
+    """Base of what measures networks."""
 
-    Attributes:
-        name: of the files of its results.
-        settings: those of `reldrop.evaluate` that its results depend on.
-        compared: whether several runs are compared.
-    """
-
-    name: ClassVar[str]
-    settings: ClassVar[tuple[str, ...]]
-    compared: ClassVar[bool]
+    name: ClassVar[str]  # of the files of its results
+    settings: ClassVar[tuple[str, ...]]  # of reldrop.evaluate, those that its results depend on
+    compared: ClassVar[bool] = False  # whether several runs are compared
 
     def conditions(self, options: Options) -> dict[str, Any]:
         """Return what the figures depend on, apart from the settings and the network."""
-        ...
+        return {}
 
     def evaluate(self, subject: Subject, options: Options) -> Result:
         """Measure a network.
@@ -144,15 +101,11 @@ class Suite(Protocol):
         Raises:
             ReldropError: it is none for this suite, or its data cannot be read.
         """
-        ...
+        raise NotImplementedError
 
 
 def run_subjects(paths: Sequence[Path], checkpoint: str = "last", config: Path | None = None) -> Iterator[Subject]:
     """Yield the networks of runs, one after another; of several, those without a checkpoint are named in warnings.
-
-    Args:
-        paths: run folders or checkpoint files.
-        checkpoint, config: see `read_checkpoint`.
 
     Raises:
         UnreadableRun: a file of the only run is missing or damaged.
@@ -166,5 +119,6 @@ def run_subjects(paths: Sequence[Path], checkpoint: str = "last", config: Path |
             logger.warning("left out: %s", error)
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+def _digest(name: str, file: Path | None) -> dict[str, Any]:
+    found = file is not None and file.is_file()
+    return {"subject": name, "weights": hashlib.sha256(file.read_bytes()).hexdigest()[:16] if found else None}

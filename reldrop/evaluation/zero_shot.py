@@ -14,7 +14,7 @@ from reldrop.data.images.folders import Files
 from reldrop.evaluation.imagenet_classes import SETS, class_indices
 from reldrop.evaluation.imagenet_models import EvalModel, Predict, make_predict_fn
 from reldrop.evaluation.imagenet_sets import find_set, find_val, subset
-from reldrop.evaluation.suite import Options, Result, Subject
+from reldrop.evaluation.suite import Options, Result, Subject, Suite
 from reldrop.metrics.accuracy import confidences, ranks, restrict, top_k
 from reldrop.metrics.calibration import aurra, rms_calibration_error
 from reldrop.metrics.detection import anomaly_scores, detection
@@ -28,15 +28,12 @@ NAMES = (*SETS, "imagenet_val")
 
 @dataclass
 class Predictions:
-    """What is kept of the samples of a set, batch by batch: of all that is measured, nothing depends on the batches.
+    """What is kept of the samples of a set, batch by batch: of all that is measured, nothing depends on the batches."""
 
-    Attributes:
-        confidence: largest softmax probability over the classes that count, float64 (b,).
-        rank: of the true class among them, int64 (b,); 0 is a correct prediction.
-    """
-
-    confidence: list[Tensor] = field(default_factory=list)
-    rank: list[Tensor] = field(default_factory=list)
+    confidence: list[Tensor] = field(
+        default_factory=list
+    )  # softmax, the largest of the classes that count, float64 (b,)
+    rank: list[Tensor] = field(default_factory=list)  # of the true class among them, int64 (b,)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Count logits (b, c) and labels (b,)."""
@@ -62,24 +59,16 @@ class Predictions:
 
 @checked
 @dataclass(frozen=True)
-class ZeroShot:
-    """ImageNet-A, -R, -O and val, as far as they are there.
-
-    Attributes:
-        imagenet_a: folder of ImageNet-A, with a folder for each class, relative to the data's or absolute.
-        imagenet_r: likewise of ImageNet-R.
-        imagenet_o: likewise of ImageNet-O.
-        val: folders to look for ImageNet's val images in; the first that exists is read.
-    """
+class ZeroShot(Suite):
+    """ImageNet-A, -R, -O and val, as far as they are there."""
 
     name: ClassVar[str] = "zero_shot"
     settings: ClassVar[tuple[str, ...]] = ("suite", "preprocessing", "limit", "precision")
-    compared: ClassVar[bool] = False
 
-    imagenet_a: str
+    imagenet_a: str  # folder with a folder for each class, relative to the data's or absolute
     imagenet_r: str
     imagenet_o: str
-    val: Sequence[str]
+    val: Sequence[str]  # folders to look for ImageNet's val images in; the first that exists is read
 
     def find(self, root: Path, limit: int | None = None) -> tuple[dict[str, Files], list[str]]:
         """Return the images of each set there is, and the names of those that are not there.
