@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reldrop.evaluation.evaluator import Evaluation
 
 GROUPS = ("suite", "attribution", "machine")
+PATHS = ("config", "data_dir", "results_dir", "output", "weights")
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,7 @@ class Settings:
                 "not both"
             )
         if self.weights is not None and self.model is None:
-            raise ReldropError(
-                f"weights={self.weights} goes with model=NAME; a run has its own weights, see checkpoint"
-            )
-
-    def path(self, key: str) -> Path | None:
-        """Return a setting as a path; None if it is not given."""
-        value = getattr(self, key)
-        return None if value is None else Path(str(value)).expanduser()
+            raise ReldropError(f"weights={self.weights} goes with model=NAME; a run has its own, see checkpoint")
 
 
 def evaluate(cfg: DictConfig) -> "list[Evaluation]":
@@ -65,8 +59,9 @@ def evaluate(cfg: DictConfig) -> "list[Evaluation]":
         ReldropError: for anything the user can correct.
     """
     check(cfg, Settings, groups=GROUPS)
-    content = OmegaConf.to_container(cfg, resolve=True)
-    settings = Settings(**{key: content[key] for key in Settings.__annotations__})
+    content = {key: value for key, value in OmegaConf.to_container(cfg, resolve=True).items() if key != "hydra"}
+    paths = {key: Path(str(content[key])).expanduser() for key in PATHS if content[key] is not None}
+    settings = Settings(**content)
     from reldrop.distributed.launch import one_device  # torch takes seconds
     from reldrop.evaluation.evaluator import Evaluator
     from reldrop.evaluation.suite import Options, Subject, run_subjects
@@ -75,38 +70,35 @@ def evaluate(cfg: DictConfig) -> "list[Evaluation]":
     suite, place = build(cfg, "suite"), machine(cfg)
     fabric = one_device(place.accelerator, settings.precision, "machine.")
     how = (settings.limit, settings.batch_size, settings.preprocessing, place.processes, place.progress)
-    options = Options(fabric, build(cfg, "attribution"), settings.path("data_dir"), *how)
+    options = Options(fabric, build(cfg, "attribution"), paths.get("data_dir"), *how)
     described = {key: content[key] for key in suite.settings}
     evaluator = Evaluator(suite, options, described, _draw if settings.figures else None, settings.force)
-    output, default = settings.path("output"), Path(str(settings.results_dir), suite.name)
+    output, default = paths.get("output"), paths["results_dir"] / suite.name
     if settings.model is not None:
-        subject = Subject.from_timm(str(settings.model), settings.path("weights"), default)
+        subject = Subject.from_timm(str(settings.model), paths.get("weights"), default)
         return [evaluator.evaluate(subject, output or default / f"{settings.model}.json")]
     runs = [settings.run] if isinstance(settings.run, str | float) else settings.run
-    paths, file = find_runs([str(run) for run in runs]), None if suite.compared else output
-    if file is not None and len(paths) > 1:
-        raise ReldropError(f"output={output} is the file of one run, not of {len(paths)}; leave it out")
-    subjects = run_subjects(paths, settings.checkpoint, settings.path("config"))
+    found, file = find_runs([str(run) for run in runs]), None if suite.compared else output
+    if file is not None and len(found) > 1:
+        raise ReldropError(f"output={output} is the file of one run, not of {len(found)}; leave it out")
+    subjects = run_subjects(found, settings.checkpoint, paths.get("config"))
     evaluations = [evaluator.evaluate(subject, file) for subject in subjects]
     if len(evaluations) > 1 and suite.compared:
         from reldrop.reporting.comparison import compare_runs
 
         for folder, contest in compare_runs(evaluations, output or default).items():
             if settings.figures:
-                from reldrop.plotting.curves import contest_figures  # matplotlib takes a while
-                from reldrop.plotting.layout import save
+                from reldrop.plotting.curves import draw_contest  # matplotlib takes a while
 
-                save(contest_figures(contest), folder)
+                draw_contest(contest, folder)
     return evaluations
 
 
 def _draw(evaluation: "Evaluation", pictured: Mapping[str, Any]) -> dict[str, Path]:
-    from reldrop.plotting.curves import evaluation_figures
+    from reldrop.plotting.curves import draw_evaluation
     from reldrop.plotting.examples import checkpoint_figure
-    from reldrop.plotting.layout import save
 
-    figures = evaluation_figures({evaluation.figures["augmentation"]: [evaluation]})
-    return save({**figures, "examples": checkpoint_figure(**pictured)}, evaluation.folder)
+    return draw_evaluation(evaluation, examples=checkpoint_figure(**pictured))
 
 
 @hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="evaluate")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from textwrap import fill
 
 import matplotlib.ticker
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from reldrop.evaluation.evaluator import Evaluation
 from reldrop.metrics.registry import WORDS, find
-from reldrop.plotting.layout import PAGE, panel_row, styled
+from reldrop.plotting.layout import PAGE, panel_row, save, styled
 from reldrop.reporting.comparison import Contest
 
 ORDERS = {order: WORDS.get(order, order) for order in ("most", "random", "least")}
@@ -93,23 +94,14 @@ def dot_figure(metrics: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     return figure
 
 
-def evaluation_figures(arms: Mapping[str, Sequence[Evaluation]]) -> dict[str, Figure]:
-    """Return the figures of one run, or of several arms with their runs, by the names of their files.
-
-    Args:
-        arms: title -> evaluations of its runs by the robustness suite, all with the same settings.
-    """
-    facts = next(iter(arms.values()))[0].figures
-    item, blocks = facts["hidden"], facts["settings"]["suite"]["blocks"]
-    samples = {
-        title: [{key: values.numpy() for key, values in run.samples.items()} for run in runs]
-        for title, runs in arms.items()
-    }
-    return _sample_figures(samples, blocks, item)
+def draw_evaluation(evaluation: Evaluation, **others: Figure) -> dict[str, Path]:
+    """Draw an evaluation of a run and write its figures, and others, into its folder; return their PNG files by name."""
+    figures = _figures({evaluation.figures["augmentation"]: [evaluation]})
+    return save({**figures, **others}, evaluation.folder)
 
 
-def contest_figures(contest: Contest) -> dict[str, Figure]:
-    """Return the figures of runs that are compared, among them one with all metrics of their table."""
+def draw_contest(contest: Contest, folder: Path) -> dict[str, Path]:
+    """Draw runs that are compared, and all metrics of their table, and write the figures into a folder."""
     arms = {title: list(runs.values()) for title, runs in contest.evaluations.items()}
     metrics = {
         row.labels["metric"]: {
@@ -118,11 +110,17 @@ def contest_figures(contest: Contest) -> dict[str, Figure]:
         }
         for row in contest.table.rows
     }
-    return {**evaluation_figures(arms), "metrics": dot_figure(metrics)}
+    return save({**_figures(arms), "metrics": dot_figure(metrics)}, folder)
 
 
-def _sample_figures(arms: Mapping[str, Sequence[Samples]], blocks: Sequence[float], item: str) -> dict[str, Figure]:
-    first = next(iter(arms.values()))[0]
+def _figures(evaluations: Mapping[str, Sequence[Evaluation]]) -> dict[str, Figure]:
+    """Return the figures of one run, or of several arms with their runs, by the names of their files."""
+    arms = {
+        title: [{key: values.numpy() for key, values in run.samples.items()} for run in runs]
+        for title, runs in evaluations.items()
+    }
+    facts, first = (next(iter(each.values()))[0] for each in (evaluations, arms))
+    item, blocks = facts.figures["hidden"], facts.figures["settings"]["suite"]["blocks"]
     steps = np.linspace(0, 1, first["curves/most/correct"].shape[1])
     hidden = f"{item} hidden (%)"
     names = {"correct": "accuracy", "probability": "true-class probability"}

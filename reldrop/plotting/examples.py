@@ -39,19 +39,8 @@ def checkpoint_figure(
     regions: Regions | None = None,
     count: int = 6,
 ) -> Figure:
-    """Return the figure of a network, with the augmentations of the paper, and relevance at the epochs that were kept.
-
-    Args:
-        checkpoint: where the network comes from; other checkpoints of its run are stored beside it.
-        data: of the run.
-        model: the network, on the device of the data.
-        regions: of the test images, which are then outlined.
-        count: columns.
-    """
-    device = next(model.parameters()).device
-    earlier = {
-        f"relevance, epoch {other.epoch}": other.network(**data.model_kwargs).to(device) for other in kept(checkpoint)
-    }
+    """Return `occlusion_figure` of a run's network, with the augmentations of the paper, and relevance at the epochs kept."""
+    earlier = {f"relevance, epoch {other.epoch}": other.network(**data.model_kwargs) for other in kept(checkpoint)}
     augmentations = {}
     for each in SHOWN[data.kind]:
         lines = re.sub("(?<!^)([A-Z])", r"_\1", each.__name__).replace("Rel_Drop", "RelDrop")
@@ -79,9 +68,9 @@ def occlusion_figure(
     device = next(model.parameters()).device
     batch = next(data.eval_batches("test", batch_size=count, limit=count))
     inputs, targets = batch.inputs.to(device), batch.targets.to(device)
-    networks = {**(earlier or {}), "relevance": model}
     maps = {
-        title: attribution(net, inputs, targets, generator=generator(0, "figure")) for title, net in networks.items()
+        title: attribution(network.to(device), inputs, targets, generator=generator(0, "figure"))
+        for title, network in {**(earlier or {}), "relevance": model}.items()
     }
     occluded = {}
     for title, augmentation in augmentations.items():
