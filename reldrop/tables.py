@@ -53,7 +53,7 @@ def tables(request: Request) -> None:
     for name, each, members in request.every_table(records):
         try:
             table = each.table(members)
-        except ReldropError as error:  # the others are written all the same
+        except ReldropError as error:  # the other tables are written
             refused.append(f"{name}: {error}")
             continue
         for form in [request.format] if request.format else FORMATS:
@@ -63,7 +63,7 @@ def tables(request: Request) -> None:
 
 
 def _write(table: Table, output: Path, form: str, remarks: Sequence[str]) -> None:
-    """Write a table and, beside it, the runs that it came from."""
+    """Write a table, and the runs that it came from to FILE.runs.json."""
     with writing(str(output), "set output to another file"):
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomic(output, FORMATS[form][1](table))

@@ -1,7 +1,7 @@
 """Title, unit and direction of every figure that is logged or evaluated, and the one printer of figures.
 
 A key is dotted, e.g. test_top1 of a summary, or clean.top1 of an evaluation. Where several files meet, the name of the file
-comes first, e.g. evaluation.clean.top1: `find` reads either. Add a metric of your own with `METRICS[key] = Metric(...)`.
+comes first, e.g. evaluation.clean.top1: `find` takes either. Add a metric of your own with `METRICS[key] = Metric(...)`.
 """
 
 import math
@@ -18,7 +18,7 @@ Better = Literal["higher", "lower", "none"]
 
 @dataclass(frozen=True)
 class Metric:
-    """What is known of a figure.
+    """Title, unit and direction of a figure.
 
     Attributes:
         title: for tables and plots, without the unit.
@@ -48,7 +48,7 @@ class Metric:
 
 
 SPLITS = ("train", "validation", "test")
-# Key -> metric. A * of a key stands for what the members of a family differ in; {} in the title is replaced by it.
+# Key -> metric. A * in a key matches a part of a family's keys, e.g. the set; {} in the title is replaced by it.
 METRICS: dict[str, Metric] = {
     # of an epoch or a summary; accuracies on clean inputs
     **{f"{split}_top1": Metric(f"{split} accuracy", "percent", "higher") for split in ("train", "validation")},

@@ -1,1 +1,1 @@
-"""What tables are made of: records of runs, cells of runs that are alike but for the seed, layouts and formats."""
+"""Tables of runs: records of runs, cells (one setting, several seeds), layouts and formats."""

@@ -1,4 +1,4 @@
-"""Cells of a table: runs that are alike but for the seed, what they reached, and how they compare with other arms."""
+"""Cells of a table: runs that differ in their seed only, their mean, and paired differences to other arms."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from reldrop.utils.errors import ReldropError
 
 # What each arm is compared with, the first that there is.
 BASELINES = {"none": ("none",), "random occlusion": ("random_erasing", "random_point_dropout")}
-# Settings in which arms may differ and yet be compared: an arm without relevance does nothing with these.
+# Settings in which compared arms may differ; an arm without relevance does not use them.
 OF_ARM = ("augmentation.", "attribution.", "trainer.eval_after_attribution")
 
 
@@ -23,8 +23,8 @@ class Score:
 
     Attributes:
         key: its dotted key: one of summary.json, or of another file of the run folder, e.g. zero_shot.imagenet_a.top1.
-        better: which direction is better; None for what the registry says.
-        unit: likewise its unit.
+        better: which direction is better; None for what the registry has.
+        unit: its unit, likewise.
 
     Raises:
         ReldropError: for a metric that the registry does not know, without `better` and `unit`.
@@ -88,8 +88,8 @@ class Cell:
         arm: its runs; None if there are none.
         summary: None if no run has the score.
         comparisons: name of a baseline -> paired difference to it.
-        is_best: whether it is better than each other arm beside it, as far as the seeds support that.
-        command: what would add the seeds that are missing here; None if none are, or no run says how it was started.
+        is_best: whether it is better than each other arm of its row or column, by interval and test.
+        command: adds the seeds that are missing; None if none are, or if no run has recorded how it was started.
         published: the value of a reference file, as it is shown.
     """
 
@@ -201,13 +201,13 @@ def _baseline(cell: Cell, candidates: Sequence[Cell]) -> Cell | None:
 
 
 def _refuse_unlike_measurements(cells: Sequence[Cell]) -> None:
-    """Refuse figures of which it is known that they were measured on other samples or with other options."""
+    """Refuse figures that were measured on different samples or with different options, as far as that is recorded."""
     runs = [run for cell in cells for run in cell.arm.runs.values() if cell.score.key in run.figures]
     if not runs:
         return
     score = cells[0].score
     keys = [key for key in runs[0].conditions if key.startswith(("summary.", f"{score.file}."))]
-    known = [key for key in keys if all(key in run.conditions for run in runs)]  # older runs tell less
+    known = [key for key in keys if all(key in run.conditions for run in runs)]  # older runs recorded less
     conditions = [{key: run.conditions[key] for key in known} for run in runs]
     where = f"{runs[0].dataset} {runs[0].backbone}"
     refuse_unlike(runs, conditions, f"{score.key} of {where} was not measured alike")

@@ -1,4 +1,4 @@
-"""The command that would add runs to a table, from what a run beside them was started with."""
+"""The command that adds missing runs to a table, from the overrides of a similar run."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ from reldrop.reporting.records import Record
 
 
 def command_like(run: Record, seeds: Iterable[int], augmentation: str) -> str | None:
-    """Return the command for these seeds of an augmentation, all else being as in `run`; None if that is not known."""
+    """Return the command for these seeds of an augmentation, otherwise as `run`; None if its overrides are not recorded."""
     words = run.starts[-1].get("overrides") if run.starts else None
     if words is None:
         return None

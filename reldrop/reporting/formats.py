@@ -41,7 +41,7 @@ def latex(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """Return a line for each cell, with all that is known of it; shares are in percent."""
+    """Return a line for each cell, with all its figures; shares are in percent."""
     lines = [_flat(row, cell) for row in table.rows for cell in row.cells]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(lines[0]), lineterminator="\n")
@@ -59,7 +59,7 @@ FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {  # name -> suffix of 
 
 
 def provenance(table: Table, remarks: Sequence[str]) -> dict[str, Any]:
-    """Return which runs, settings and code a table came from, to be kept as JSON beside it.
+    """Return which runs, settings and code a table came from, as JSON.
 
     Args:
         table: any table.
@@ -90,7 +90,7 @@ def provenance(table: Table, remarks: Sequence[str]) -> dict[str, Any]:
 
 
 def legend(table: Table) -> list[str]:
-    """Return what explains the figures of a table, as far as they are in it."""
+    """Return the explanations that the figures of a table need."""
     lines = ["Mean ± deviation (n - 1) over seeds; accuracies and other shares in percent."]
     compared = ((row.cells[place], name) for row in table.rows for place, name in table.differences)
     comparisons = [cell.comparisons[name] for cell, name in compared if name in cell.comparisons]
@@ -127,7 +127,7 @@ def _lines(table: Table, mark: str, escape: Callable[[str], str] = str) -> list[
 
 
 def _mean(cell: Cell, is_counted: bool) -> str:
-    """Return the mean of a cell with what belongs to it; is_counted: its row tells how many seeds it has."""
+    """Return mean, deviation, number of seeds and published value; is_counted: the row has the number already."""
     if cell.summary is None:
         ours = "-"
     else:
@@ -164,7 +164,7 @@ def _minus_published(cell: Cell) -> float:
 
 
 def _flat(row: Row, cell: Cell) -> dict[str, object]:
-    """Return what is known of a cell by the columns of a CSV file."""
+    """Return the figures of a cell by the columns of a CSV file."""
     metric, summary = cell.score.metric, cell.summary
 
     def number(value: float | None, scale: float = metric.scale) -> str | None:
@@ -199,17 +199,15 @@ def _flat(row: Row, cell: Cell) -> dict[str, object]:
 
 def _notes(table: Table, quoted: str = "{}") -> list[str]:
     """Return the table's notes, and for each command that fills cells which."""
-    notes = list(table.notes)
-    lacking: dict[tuple[str, str], list[str]] = {}
+    lacking: dict[tuple[str, str], dict[str, None]] = {}
     for row in table.rows:
+        where = f"{row.example.dataset} {row.example.backbone}"
         for cell in (cell for cell in row.cells if cell.command is not None):
-            where = f"{row.example.dataset} {row.example.backbone}"
-            arms = lacking.setdefault((where, cell.command), [])
-            if cell.augmentation not in arms:
-                arms.append(cell.augmentation)
-    for (where, command), arms in lacking.items():
-        notes.append(f"Missing in {where} {', '.join(arms)}: {quoted.format(command)}")
-    return notes
+            lacking.setdefault((where, cell.command), {})[cell.augmentation] = None
+    missing = (
+        f"Missing in {where} {', '.join(arms)}: {quoted.format(command)}" for (where, command), arms in lacking.items()
+    )
+    return [*table.notes, *missing]
 
 
 def _joined(lines: list[str]) -> str:

@@ -33,7 +33,7 @@ AUGMENTATIONS = ("none", "random_erasing", "random_point_dropout", "reldrop_bloc
 
 @dataclass
 class Row:
-    """A row: its labels by their titles, its cells, and the run that says what data set and backbone it is about."""
+    """A row: its labels by title, its cells, and one of its runs, for data set and backbone."""
 
     labels: dict[str, str]
     cells: list[Cell]
@@ -93,7 +93,7 @@ def ablation_table(records: Sequence[Record], scores: Sequence[Score], confidenc
     keys = differing_keys(records)
 
     def labels(example: Record, augmentation: str, arm: Arm | None) -> dict[str, str]:
-        return {shown_key(key): shown_value(example, key) for key in keys} | {"seeds": str(len(arm.runs) if arm else 0)}
+        return {key_title(key): value_text(example, key) for key in keys} | {"seeds": str(len(arm.runs) if arm else 0)}
 
     return _by_setting("ablation", records, scores, confidence, labels, complete=False)
 
@@ -189,7 +189,7 @@ def _by_setting(
     for arms in _grouped(arms_by_setting(records), lambda arm: arm.family).values():
         first = arms[0].example
         present: list[tuple[str, Arm | None]] = [(arm.example.augmentation, arm) for arm in arms]
-        # An ablation's grid goes without baselines where its values would mean nothing to them.
+        # An ablation varies settings that baselines do not have.
         wanted = ("none", PAPER["table2" if first.on_points else "table1"][1])
         wanted = wanted if complete and not is_ablation(first.experiment) else ()
         present += [(name, None) for name in wanted if name not in dict(present)]
@@ -215,7 +215,7 @@ def _warning(records: Sequence[Record]) -> list[str]:
 
 
 def _fill_commands(rows: Sequence[Row], arms: Sequence[Arm]) -> None:
-    """Say in each cell what would add the seeds that it lacks, of all that these arms have, or else the evaluations."""
+    """Give each cell the command for the seeds that it lacks and others of these arms have, or for missing evaluations."""
     seeds = {seed for arm in arms for seed in arm.runs}
     unmeasured: dict[str, list[Cell]] = {}
     for cell in (cell for row in rows for cell in row.cells):
@@ -238,7 +238,7 @@ def _fill_commands(rows: Sequence[Row], arms: Sequence[Arm]) -> None:
 def differing_keys(records: Sequence[Record]) -> list[str]:
     """Return the settings that tell the runs apart.
 
-    What differs only because another augmentation, attribution, data set, ... has other settings is told by its name.
+    Settings that only one augmentation, attribution, data set, ... has do not count: its name tells it apart.
     """
     keys = dict.fromkeys(key for record in records for key in record.settings)
     chosen = []
@@ -258,22 +258,22 @@ def _column(example: Record, records: Sequence[Record]) -> str:
     alike = [record for record in records if record.augmentation == example.augmentation]
     if len({record.setting for record in alike}) == 1:
         return example.augmentation
-    values = (f"{shown_key(key)} {shown_value(example, key)}" for key in differing_keys(alike))
+    values = (f"{key_title(key)} {value_text(example, key)}" for key in differing_keys(alike))
     return ", ".join([example.augmentation, *values])
 
 
-def shown_key(key: str) -> str:
+def key_title(key: str) -> str:
     """Return a dotted key of a setting as tables have it."""
     return "experiment" if key == "name" else key.removesuffix(".name")
 
 
-def shown_value(record: Record, key: str) -> str:
+def value_text(record: Record, key: str) -> str:
     """Return a setting of a run as tables have it."""
     return as_text(record.settings[key]) if key in record.settings else "-"
 
 
 def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> dict[Any, list[Any]]:
-    """Return items by what `key` gives for them, data sets and backbones in the order of the paper."""
+    """Return items grouped by `key`, data sets and backbones in the order of the paper."""
     groups: dict[Any, list[Any]] = {}
     for item in sorted(items, key=lambda item: _order(getattr(item, "example", item))):
         groups.setdefault(key(item), []).append(item)

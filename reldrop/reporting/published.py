@@ -1,4 +1,4 @@
-"""Published values, from a file that its user fills in, beside our own."""
+"""Published values from a file, shown next to ours."""
 
 import csv
 from collections.abc import Sequence
@@ -63,10 +63,10 @@ def join(table: Table, published: dict[Key, Published], file: Path, records: Seq
 
     Args:
         file: where the values are from, for messages.
-        records: all runs there are, whose names are known.
+        records: all runs; their names are allowed in the file.
 
     Raises:
-        ReldropError: for a name that neither the configuration nor a run has.
+        ReldropError: for a name that neither conf/ nor a run has.
     """
     known = {"metric": {cell.score.key for cell in table.cells}.union(METRICS)}
     for group in COLUMNS[:3]:

@@ -1,4 +1,4 @@
-"""Finished runs as tables see them: settings, seed and figures, wherever they are read from."""
+"""Runs as tables see them: settings, seed and figures, from run folders or W&B."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from reldrop.utils.text import unknown
 
 NAMES = ("name", "seed", "dataset.name", "backbone.name", "augmentation.name")  # that every run has
 SAMPLES = ("dataset", "source", "train_samples", "test_samples")  # of summary.json: what was learned from and tested on
-# Of evaluation files: what says which run it was, and settings, which are nested.
+# Keys of evaluation files that identify the run, and the nested settings.
 OWN = ("subject", "weights", "experiment", "dataset", "backbone", "augmentation", "seed", "setting", "settings")
 
 
@@ -32,8 +32,8 @@ class Record:
         run: its folder, or its address at W&B.
         seed: its seed.
         settings: its identity without the seed, dotted key -> value; see `reldrop.runs.identity.identity`.
-        figures: what it reached, dotted key -> number; accuracies and other shares in [0, 1].
-        conditions: what the figures were measured on and how, e.g. summary.source or zero_shot.limit.
+        figures: dotted key -> number; accuracies and other shares in [0, 1].
+        conditions: the samples and options of the figures, e.g. summary.source or zero_shot.limit.
         starts: of each start, time, commit, dirty flag and overrides, as far as they are known.
     """
 
@@ -89,12 +89,12 @@ class Record:
 
     @property
     def is_smoke(self) -> bool:
-        """Whether the run only shows that it can be run (scale=smoke); its experiment's name says so."""
+        """Whether the run only tests that it runs (scale=smoke), by the name of its experiment."""
         return "smoke" in self.experiment.split("_")
 
     @cached_property
     def selectable(self) -> dict[str, str]:
-        """What `select` goes by, as text."""
+        """All that `select` can compare, as text."""
         own = {"seed": self.seed, "setting": self.setting, "run": self.run}
         return {key: as_text(value) for key, value in {**self.settings, **self.conditions, **own}.items()}
 
@@ -174,7 +174,7 @@ def as_text(value: Any) -> str:
 
 
 def _conditions(evaluation: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what the figures of an evaluation file depend on besides the run: its settings, its samples, the checkpoint."""
+    """Yield what the figures of an evaluation depend on besides the run: settings, samples, checkpoint."""
     if isinstance(settings := evaluation.get("settings"), dict):
         for key, value in flatten(settings, prefix="settings."):
             yield key, value.rpartition(".")[2] if key.endswith("_target_") else value  # classes may move

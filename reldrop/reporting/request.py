@@ -1,4 +1,4 @@
-"""Which table is asked for, of which runs."""
+"""The settings of a table, and the table that they ask for."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ class Request:
         """Return the table of these runs.
 
         Raises:
-            ReldropError: if runs cannot stand together, a metric is of no run, or published values are of nothing known.
+            ReldropError: if runs differ in more than they may, no run has a metric, or a published value has an unknown name.
         """
         figures = set().union(*(record.figures for record in records))
         for key in self.metric:

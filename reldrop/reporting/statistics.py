@@ -1,4 +1,4 @@
-"""What a few seeds say: mean and deviation, and the paired difference of two arms with an interval and a test."""
+"""Statistics over seeds: mean and deviation, and the paired difference of two arms with an interval and a test."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 9999
-MIN_SEEDS = 3  # common seeds, below which neither interval nor test says anything
+MIN_SEEDS = 3  # common seeds, below which there is neither interval nor test
 
 
 @dataclass(frozen=True)

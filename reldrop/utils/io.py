@@ -1,5 +1,6 @@
 """Files that are written as a whole or not at all, and files that are built once."""
 
+import errno
 import json
 import logging
 import math
@@ -115,7 +116,10 @@ def read(
     try:
         return load(path)
     except Exception as error:  # depending on which bytes are wrong, almost any
-        what = "cannot be read" if isinstance(error, OSError) else "is damaged"
+        is_damaged = (
+            not isinstance(error, OSError) or error.errno == errno.EINVAL
+        )  # torch's, of a file that was cut off
+        what = "is damaged" if is_damaged else "cannot be read"
         raise kind(f"{path} {what} ({first_line(error)}){advice and '; '}{advice}") from error
 
 

@@ -126,7 +126,7 @@ def test_settings_of_one_augmentation_are_told_apart(runs: Path, tmp_path: Path)
         OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
         evaluations.append(replace(found, folder=folder, figures={**found.figures, "setting": attribution}))
     found = contest_of(evaluations).evaluations
-    assert list(found) == [f"reldrop_block, attribution {name}" for name in ("GradientLRP", "RandomRelevance")]
+    assert list(found) == [f"reldrop_block, attribution {name}" for name in ("gradient", "random")]
     assert [list(of_seed) for of_seed in found.values()] == [[0], [0]]
     for attribution in ("gradient", "random"):
         (tmp_path / attribution / "config.yaml").unlink()
