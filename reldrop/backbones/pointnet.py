@@ -10,7 +10,7 @@ from reldrop.utils.point_ops import align
 
 
 class TransformNet(nn.Module):
-    """T-Net: predicts a matrix from a cloud, the identity plus what a small PointNet says.
+    """T-Net: predicts a matrix for a cloud, the identity plus the output of a small PointNet.
 
     Args:
         size: of the points it reads and of the matrix.

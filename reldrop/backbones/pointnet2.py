@@ -10,7 +10,7 @@ from reldrop.utils.point_ops import ball_query, farthest_points, gather_points
 
 
 class Scale(nn.Module):
-    """What is seen of the points within one radius of a centroid: a shared network on each, and the maximum.
+    """Describes the points within one radius of a centroid: a shared network on each, and the maximum over them.
 
     Args:
         channels: of a point, its coordinates (3) first.

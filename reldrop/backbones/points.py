@@ -30,13 +30,12 @@ def point_network(
     Args:
         name: pointnet, pointnet2_ssg or pointnet2_msg.
         weights: where to start: None (random) or a checkpoint file.
-        reset_head: draw the last layer anew from N(0, 0.01) when starting from weights.
+        reset_head: draw the last layer from N(0, 0.01) when starting from weights.
 
     Raises:
         ReldropError: for an unknown network, and for weights that cannot be read or do not fit.
     """
-    model = NETWORKS[name](num_classes, channels)
-    return start_from(model, weights, name, reset_head)
+    return start_from(NETWORKS[name](num_classes, channels), weights, name, reset_head)
 
 
 point_network.kind = "points"  # what it takes, see reldrop.config.check_inputs

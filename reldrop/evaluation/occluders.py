@@ -77,8 +77,7 @@ class Occluder:
             uniform = uniform_of_items(items, inputs[0].numel(), derive_seed(0, "noise"))
             normal = torch.special.ndtri(uniform.clamp(min=2.0**-53))
             return normal.view(inputs.shape).to(inputs.dtype)
-        everything = torch.ones_like(inputs.select(channel_axis(inputs), 0), dtype=torch.bool)
-        return self._fill(inputs, everything)
+        return self._fill.for_batch(inputs)
 
 
 def predict_masked(
