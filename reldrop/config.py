@@ -27,12 +27,13 @@ GROUPS = (
     "attribution",
     "optimizer",
     "scheduler",
+    "trainer",
+    "monitor",
     "machine",
     "tracking",
     "launcher",
 )
 TARGETS = {  # of groups without `_target_`
-    "trainer": "reldrop.training.config.TrainerConfig",
     "scale": "reldrop.config.Scale",
 }
 
@@ -54,6 +55,7 @@ class RunSettings:
     optimizer: Group
     scheduler: Group
     trainer: Group
+    monitor: Group
     machine: Group
     tracking: Group
     launcher: Group
@@ -175,6 +177,11 @@ def check_inputs(cfg: DictConfig) -> None:
         raise ReldropError("trainer.channels_last=true is for images; point clouds have their channels last anyway")
 
 
+def kind_of(cfg: DictConfig, group: str) -> str | None:
+    """Return what the part that a group describes is for, "images" or "points"; None for both."""
+    return getattr(_target(cfg[group], group), "kind", None)
+
+
 def build(cfg: DictConfig, group: str, *args: Any, **options: Any) -> Any:
     """Return what a group of the configuration describes.
 
@@ -221,7 +228,7 @@ def suggest(
     overrides: Sequence[str],
     config_path: str,
     config_name: str = "train",
-    groups: Sequence[str] = (*GROUPS, "trainer"),
+    groups: Sequence[str] = GROUPS,
 ) -> str | None:
     """Return a hint for the first override of a command line whose key does not exist, for Hydra's own message has none.
 

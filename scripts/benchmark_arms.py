@@ -64,12 +64,13 @@ def relevance_of(
 
 
 def recycling_step(
-    memory: RelevanceCache, batch: Batch, step: Callable[..., None], augmentation: Callable[..., tuple[Tensor, Tensor]]
+    cache: RelevanceCache, batch: Batch, step: Callable[..., None], augmentation: Callable[..., tuple[Tensor, Tensor]]
 ) -> None:
     """The step with the relevance that its images were left with, which leaves them with another."""
     draws = torch.Generator().manual_seed(0)
-    with memory.recording(batch):
-        step(augmentation, lambda rows: memory.get(batch, rows, draws))
+    cache.before_step(None, batch)
+    step(augmentation, lambda rows: cache.get(batch, rows, draws))
+    cache.after_step(None, None)
 
 
 def evaluation_forward(model: nn.Module, inputs: Tensor) -> None:
@@ -137,7 +138,7 @@ def recycled(model: nn.Module, inputs: Tensor) -> tuple[RelevanceCache, Batch]:
     data = in_memory(images, targets).to(device)
     crops = draw_crops(count, PADDING, True, torch.Generator().manual_seed(0)).to(device)
     batch = Batch(inputs, targets.to(device), torch.arange(count, device=device), Shard.whole(count), crops)
-    return Recycled().memory(model, data), batch
+    return Recycled().cache(model, data), batch
 
 
 def point_arms(options: argparse.Namespace, device: torch.device) -> Arms:

@@ -13,8 +13,8 @@ UNTIL_FIRST_STEP = """
 import os
 from reldrop.train import command
 from reldrop.training.trainer import Trainer
-update = Trainer._update
-Trainer._update = lambda self, loss: (update(self, loss), os._exit(0))
+step = Trainer.training_step
+Trainer.training_step = lambda self, batch: (step(self, batch), os._exit(0))
 command()
 """
 

@@ -1,7 +1,5 @@
-"""An extension of our own, not the paper's method: relevance that the training backward leaves behind, for the next visit."""
+"""An extension of our own, not the paper's method: relevance from the backward pass of training, for the next epoch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,7 +16,7 @@ from reldrop.utils.seeding import device_generator
 
 
 class Recycled(GradientLRP):
-    """Relevance without passes of its own: training keeps what each step finds in a `RelevanceCache`, and occludes by it later.
+    """Relevance without passes of its own: each training step leaves it in a `RelevanceCache`, for the next epoch.
 
     Where there is no training, in evaluations and figures, this is `GradientLRP` with its default settings.
     """
@@ -26,11 +24,11 @@ class Recycled(GradientLRP):
     def __init__(self) -> None:
         super().__init__()
 
-    def memory(self, model: nn.Module, data: Any) -> "RelevanceCache":
-        """Return an empty memory for the training of `model` on `data`.
+    def cache(self, model: nn.Module, data: Any) -> "RelevanceCache":
+        """Return an empty cache for the training of `model` on `data`.
 
         Raises:
-            ReldropError: the images are not whole ones in memory, or the network is none that `GradientLRP` covers.
+            ReldropError: the images are not kept whole in memory, or `GradientLRP` does not cover the network.
         """
         if not isinstance(data, ImageData) or not isinstance(data.train.images, Tensor):
             raise ReldropError(
@@ -45,13 +43,13 @@ class Recycled(GradientLRP):
 class RelevanceCache:
     """Relevance of the N training images as their last visits left it, in the coordinates of the whole images.
 
-    In a training step, the loss has a gradient behind the stem anyway. There, the relevance of each output h is
-    -h dL/dh, summed over channels: what of it speaks for the right class, against all others, in the network as it was
-    before the step. The Flat rule shares it out to pixels. It belongs to a crop of the image with a part occluded;
-    pixels that the crop leaves out keep what they had.
+    It is a hook of the training, see `reldrop.training.hooks.Hook`. In a training step, the loss has a gradient at the output
+    h of the first convolution anyway. The relevance of h is -h dL/dh, summed over channels: what speaks for the right class,
+    against all others, in the network before the step. The Flat rule distributes it to pixels. It belongs to a crop of the
+    image with a part occluded; pixels outside the crop keep what they had.
 
     Args:
-        stem: the convolution that the network begins with.
+        stem: the first convolution of the network.
         data: whose training images are in memory.
         stabilizer: epsilon of the Flat rule.
     """
@@ -76,25 +74,24 @@ class RelevanceCache:
         noise = torch.rand(maps.shape, device=maps.device, generator=device_generator(generator, maps.device))
         return torch.where(self.known[items, None, None], maps, noise)
 
-    @contextmanager
-    def recording(self, batch: Batch) -> Iterator[None]:
-        """Learn from the forward pass within, on the images of `batch`, and from the backward pass behind it."""
+    def before_step(self, trainer: Any, batch: Batch) -> None:
+        """Learn from the next forward pass on the images of `batch`, and from the backward pass after it."""
 
         def forward(stem: nn.Module, arguments: tuple[Tensor], output: Tensor) -> None:
             output.register_hook(partial(self._learn, batch, arguments[0].detach(), output.detach()))
 
-        hook = self.stem.register_forward_hook(forward)
-        try:
-            yield
-        finally:
-            hook.remove()
+        self._handle = self.stem.register_forward_hook(forward)
+
+    def after_step(self, trainer: Any, output: Any) -> None:
+        """Stop learning: what follows is no training."""
+        self._handle.remove()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return all that is remembered."""
+        """Return the content of the cache."""
         return {"maps": self.maps, "known": self.known}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Remember what another memory of the same images did."""
+        """Take over the content of another cache of the same images."""
         self.maps.copy_(state["maps"])
         self.known.copy_(state["known"])
 

@@ -1,35 +1,23 @@
-"""Training in several processes: who started them, how they find each other, and which of them reports a failure."""
+"""Several processes: who has started them, how they are connected, and how all of them end when one fails."""
 
-import functools
 import inspect
 import logging
 import os
 import re
+import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
-
-import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from reldrop.utils.errors import ReldropError
 
-# Fabric is imported where it is used, for it takes longer than all else together; a mistake is to be named before.
+# torch and Fabric are imported where they are used: they take seconds, and a mistake is to be named before.
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 FIRST_PORT, PORTS = 15_000, 15_000  # for SLURM; below those that systems give to outgoing connections
-PATIENCE = 1.0  # seconds that a process leaves to the first one to report a failure that all of them may have
-# The same before they are connected, when the first may still be importing. The launcher ends the waiting ones with it; where
-# one of them ended earlier, it would end the first instead, before that has said a word.
-PATIENCE_AT_START = 10.0
-
-# Running statistics are made equal after each step, for the attribution to find (see batch_norm.py). DDP would copy them
-# in each forward pass, also in evaluation, where processes have unequal numbers of batches. Its name for that changes.
-_names = inspect.signature(DistributedDataParallel).parameters
-_COPYING_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _names else "broadcast_buffers"
+TURN_SECONDS = 5.0  # within them, processes fail alike, and a launcher ends all after the first; see `abort`
 
 
 class Launch(NamedTuple):
@@ -41,7 +29,7 @@ class Launch(NamedTuple):
 
 
 def launched(environment: Mapping[str, str] = os.environ) -> Launch:
-    """Return what torchrun, or srun, says of this process; one process if neither has started it.
+    """Return what torchrun or srun says of this process; one process if neither has started it.
 
     Raises:
         ReldropError: srun has started different numbers of tasks on its nodes.
@@ -56,7 +44,7 @@ def start_fabric(accelerator: str, precision: str, batch_size: int) -> "Fabric":
     """Return Fabric for one device, or for one in each of the processes of torchrun or srun, connected.
 
     Raises:
-        ReldropError: the devices or the precision are not to be had, or a batch is too small for so many processes.
+        ReldropError: the devices or the precision are unavailable, or a batch is too small for so many processes.
     """
     launch = launched()
     if batch_size < 2 * launch.processes:
@@ -65,97 +53,102 @@ def start_fabric(accelerator: str, precision: str, batch_size: int) -> "Fabric":
             "processes less than 2 samples each; start fewer or take larger batches"
         )
     if launch.processes == 1:
-        return one_device(accelerator, precision, "trainer.")
-    from lightning_fabric import Fabric
+        return one_device(accelerator, precision, "trainer.precision")
     from lightning_fabric.plugins.environments import TorchElasticEnvironment
     from lightning_fabric.strategies import DDPStrategy
+    from torch.nn.parallel import DistributedDataParallel
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # each process would say that it connects
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # each process would log that it connects
     os.environ.update({**_from_slurm(os.environ), **os.environ})
-    with _usable(accelerator, precision, "trainer.", f" by {launch.on_node} processes on a node"):
-        fabric = Fabric(
-            accelerator=accelerator,
-            devices=launch.on_node,
-            num_nodes=launch.processes // launch.on_node,
-            precision=precision,
-            strategy=DDPStrategy(**{_COPYING_BUFFERS: False}),
-            plugins=[TorchElasticEnvironment()],
-        )
-        fabric.launch()
-    return _refuse_half_on_cpu(fabric, precision, "trainer.")
+    # Running statistics are made equal after each step, for the attribution to find (see sync_batch_norm.py). DDP would copy
+    # them in each forward pass, also in evaluation, where processes have unequal numbers of batches. Its name for that changes.
+    names = inspect.signature(DistributedDataParallel).parameters
+    copying = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    fabric = _fabric(
+        accelerator,
+        precision,
+        "trainer.precision",
+        f" by {launch.on_node} processes on a node",
+        devices=launch.on_node,
+        num_nodes=launch.processes // launch.on_node,
+        strategy=DDPStrategy(**{copying: False}),
+        plugins=[TorchElasticEnvironment()],
+    )
+    fabric.launch()
+    return fabric
 
 
-def one_device(accelerator: str, precision: str, group: str = "") -> "Fabric":
+def one_device(accelerator: str, precision: str, key: str = "precision") -> "Fabric":
     """Return Fabric for one device and this process alone.
 
     Args:
-        group: of the two settings, as messages have it, e.g. "trainer.".
+        key: of the precision in the configuration, for messages.
 
     Raises:
-        ReldropError: the device or the precision is not to be had.
+        ReldropError: the device or the precision is unavailable.
     """
+    return _fabric(accelerator, precision, key, devices=1)
+
+
+def _fabric(accelerator: str, precision: str, key: str, several: str = "", **options: Any) -> "Fabric":
     from lightning_fabric import Fabric
-
-    with _usable(accelerator, precision, group):
-        fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
-    return _refuse_half_on_cpu(fabric, precision, group)
-
-
-@contextmanager
-def _usable(accelerator: str, precision: str, group: str, several: str = "") -> Iterator[None]:
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The `srun` command is available")  # one process does without
-            yield
+            fabric = Fabric(accelerator=accelerator, precision=precision, **options)
     except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
         raise ReldropError(
-            f"{group}accelerator={accelerator}, {group}precision={precision} cannot be used here{several}: {error}"
+            f"machine.accelerator={accelerator}, {key}={precision} cannot be used here{several}: {error}"
         ) from error
-
-
-def _refuse_half_on_cpu(fabric: "Fabric", precision: str, group: str) -> "Fabric":
-    if fabric.device.type == "cpu" and precision == "16-mixed":  # Fabric would quietly take another one
-        raise ReldropError(f"{group}precision=16-mixed needs a GPU; on the CPU, take bf16-mixed or 32-true")
+    if fabric.device.type == "cpu" and precision == "16-mixed":  # Fabric would take another one without a word
+        raise ReldropError(f"{key}=16-mixed needs a GPU; on the CPU, take bf16-mixed or 32-true")
     return fabric
 
 
-def is_distributed() -> bool:
-    """Whether this process is connected to others."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+def gather(value: Any) -> list[Any]:
+    """Return what each of the connected processes passes, in the order of their ranks; all of them call it."""
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
-@functools.cache
-def should_report() -> bool:
-    """Whether this process shall report the failure that it has: the first one to ask, of all that are connected.
+def abort(message: str, known: bool = True) -> NoReturn:
+    """End this process with code 1 and a message, and with it the others of its run.
 
-    The others may have failed for the same reason, or only because that process is gone. Where all fail alike, as before
-    they are connected, it is the one of rank 0.
+    Mostly all processes fail alike, or one fails and the others only because it is gone. So the first process prints at once
+    what it can name, and the launcher ends the others meanwhile. All else waits its turn, in case it still has to be said.
+
+    Args:
+        message: what to print; it may be empty.
+        known: whether the failure has a name; else it may be a consequence of another.
     """
-    rank = launched().rank
-    if not is_distributed():
-        if rank:
-            time.sleep(PATIENCE_AT_START)
-        return rank == 0
-    if rank:
-        time.sleep(PATIENCE)
-    try:
-        return dist.distributed_c10d._get_default_store().add("reldrop_failures", 1) == 1
-    except (RuntimeError, dist.DistError):  # the process that kept the count has failed and gone
-        return False
+    rank, processes, _ = launched()
+    if processes == 1:
+        sys.exit(message or 1)
+    time.sleep(TURN_SECONDS * ((rank > 0) + 2 * (not known)))
+    sys.stdout.flush()
+    if message:
+        print(f"[rank {rank}] {message}" if rank else message, file=sys.__stderr__, flush=True)
+    os._exit(1)  # a process that winds up might wait for others, which wait for it
 
 
 def disconnect() -> None:
-    """Shard from the other processes, at the end."""
-    if dist.is_available() and dist.is_initialized():
+    """Leave the other processes, at the end."""
+    dist = sys.modules.get("torch.distributed")
+    if dist is not None and dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 def _from_slurm(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what torchrun would have set for a task of srun; nothing for a single one, or outside of srun.
 
-    A batch script has SLURM's variables, too, but not those of a step.
+    A batch script has SLURM's variables as well, but not those of a step.
     """
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) < 2 or "SLURM_PROCID" not in environment:
         return {}

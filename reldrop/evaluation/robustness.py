@@ -3,20 +3,20 @@
 It consists of measurements (`reldrop.evaluation.measurements`), which all see the same batches of test samples.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from reldrop.attribution import Attribution
 from reldrop.data import Data
 from reldrop.data.images.annotations import Regions, find_regions
+from reldrop.distributed.launch import gather
 from reldrop.distributed.sharding import ALL, BatchSharder
 from reldrop.evaluation.measurements import (
     Clean,
@@ -31,6 +31,8 @@ from reldrop.evaluation.measurements import (
 from reldrop.evaluation.occluders import Occluder, Predict, predict_masked
 from reldrop.evaluation.suite import Options, Result, Subject, Suite
 from reldrop.metrics.accuracy import ranks
+from reldrop.training.hooks import Hook
+from reldrop.training.trainer import Trainer
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 from reldrop.utils.types import Count, OpenFraction, Seed, checked
@@ -187,30 +189,30 @@ class Robustness(Suite):
         return {"samples": len(samples["clean/rank"]), **summarize(self.all_measurements, samples)}, samples
 
 
-class QuickOcclusion:
-    """Occlusion curves in a few steps, and how sparse relevance is: what is measured while training goes on."""
+class QuickOcclusion(Hook):
+    """Measures, while training goes on, occlusion curves in few steps, and how sparse relevance is.
 
-    def __init__(self, steps: int = 8) -> None:
+    Adds areas under the accuracy, occlusion_ORDER, and relevance_gini to the record of an epoch.
+
+    Args:
+        every_epochs: epochs between measurements.
+        samples: of the test split.
+        steps: in which all pixels or points are hidden.
+    """
+
+    def __init__(self, every_epochs: int, samples: int | None, steps: int = 8) -> None:
+        self.every_epochs, self.samples = every_epochs, samples
         self.measurements = (OcclusionCurves(steps, random_draws=1), RelevanceSparsity())
 
-    def measure(
-        self,
-        model: nn.Module,
-        data: Data,
-        attribution: Attribution,
-        predict: Callable[[Tensor], Tensor],
-        limit: int | None,
-        batch_size: int,
-        sharder: BatchSharder = ALL,
-    ) -> dict[str, float]:
-        """Return areas under the accuracy, occlusion_ORDER, and relevance_gini. All processes call it, see `views`."""
-        batches = views(model, data, attribution, None, limit, batch_size, predict=predict, sharder=sharder)
-        samples = measure(self.measurements, batches)
-        if sharder.processes > 1:
-            everywhere: list[Any] = [None] * sharder.processes
-            dist.all_gather_object(everywhere, samples)
-            parts = [shard for shard in everywhere if shard]  # a process may have had no batch
-            samples = {key: torch.cat([shard[key] for shard in parts]) for key in parts[0]}
+    def measure(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        if record["epoch"] % self.every_epochs:
+            return
+        parts, size = (trainer.module, trainer.data, trainer.attribution), trainer.config.eval_batch_size
+        batches = views(*parts, None, self.samples, size, predict=trainer.predict, sharder=trainer.sharder)
+        with trainer.fabric.autocast():
+            processes = gather(measure(self.measurements, batches))
+        shards = [shard for shard in processes if shard]  # a process may have had no batch
+        samples = {key: torch.cat([shard[key] for shard in shards]) for key in shards[0]}
         figures = summarize(self.measurements, samples)
-        areas = {f"occlusion_{order}": area for order, area in figures["curves"]["accuracy"].items()}
-        return {**areas, "relevance_gini": figures["spread"]["gini"]}
+        record.update({f"occlusion_{order}": area for order, area in figures["curves"]["accuracy"].items()})
+        record["relevance_gini"] = figures["spread"]["gini"]

@@ -1,6 +1,7 @@
 """Accuracy and confidence, also of a network that is restricted to some of its classes."""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from reldrop.utils.errors import ReldropError
@@ -53,6 +54,10 @@ def ranks(logits: Tensor, labels: Tensor) -> Tensor:
         ReldropError: a logit is not finite; it would compare as neither larger nor smaller.
     """
     _check(logits)
+    return _ranks(logits, labels)
+
+
+def _ranks(logits: Tensor, labels: Tensor) -> Tensor:
     true = logits.gather(1, labels[:, None])
     above = (logits > true).sum(1)
     equal = logits == true
@@ -73,6 +78,39 @@ def class_mean(correct: Tensor, labels: Tensor) -> float:
     sizes = labels.bincount()
     hits = torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, labels, correct.double())
     return (hits / sizes)[sizes > 0].mean().item()
+
+
+class ClassCounts:
+    """Counts, for each of K classes, its samples and those that are predicted correctly, over batches and processes.
+
+    Ties are taken as in `ranks`. Logits that are not finite are no correct prediction.
+
+    Args:
+        num_classes: K.
+        device: of the logits.
+    """
+
+    def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
+        self.counts = torch.zeros(num_classes, 3, dtype=torch.int64, device=device)  # samples, top-1 and top-5 hits
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Count a batch: logits (B, K) and labels int64 (B,)."""
+        rank = _ranks(logits, labels).where(logits.isfinite().all(1), 5)  # 5: not among the first five
+        self.counts.index_add_(0, labels, torch.stack([rank >= 0, rank < 1, rank < 5], 1).long())
+
+    def compute(self) -> dict[str, float]:
+        """Return top1, top5, and class_mean, the mean of top-1 over the classes that have samples; all in [0, 1].
+
+        All processes call it, and get the same.
+        """
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(self.counts)
+        samples, top1, top5 = self.counts.double().T
+        return {
+            "top1": (top1.sum() / samples.sum()).item(),
+            "top5": (top5.sum().float() / samples.sum().float()).item(),
+            "class_mean": (top1 / samples)[samples > 0].mean().item(),
+        }
 
 
 def _check(logits: Tensor) -> None:

@@ -23,14 +23,7 @@ OUTSIDE = ("machine", "monitor", "tracking", "launcher", "scale", "data_dir", "r
 ADDED_LATER: dict[str, Any] = {}
 
 NOT_IDENTITY = (  # until they have moved to another group
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.progress",
     "trainer.sync_batchnorm",
-    "trainer.checkpoint_every",
-    "trainer.keep_every",
-    "trainer.evaluate_occlusion_every",
-    "trainer.occlusion_samples",
     "dataset.workers",
     "dataset.cache_dir",
 )

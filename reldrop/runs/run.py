@@ -17,7 +17,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.distributed.launch import should_report
 from reldrop.runs.environment import environment
 from reldrop.runs.identity import IDENTITY_VERSION, check_names, resolved, run_folder
 from reldrop.runs.reader import RunFolder
@@ -57,7 +56,7 @@ class Run(RunFolder):
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         # An interrupt is no failure of the run, and a full disk must not hide the error that is on its way.
-        if isinstance(error, Exception) and not self.finished and should_report():
+        if isinstance(error, Exception) and not self.finished:
             with suppress(OSError):
                 self.fail(error)
         self.close()
@@ -95,7 +94,7 @@ class Run(RunFolder):
         (self.path / "FAILED").unlink(missing_ok=True)
 
     def fail(self, error: BaseException) -> None:
-        """Keep the traceback of `error` in the file FAILED, until the next start."""
+        """Keep the traceback of `error` in the file FAILED until the next start, unless another process has failed before."""
         _fail(self.path, error)
 
     def _start(self, config: str, overrides: Sequence[str] | None, force: bool) -> None:
@@ -121,7 +120,7 @@ class Run(RunFolder):
 class NullRun:
     """Stands for a run in the processes that only compute: the first one alone holds, reads and writes the folder.
 
-    An exception that leaves the block is kept in FAILED all the same, if this process is the one to report it.
+    An exception that leaves the block is kept in FAILED all the same, if it is the first one.
     """
 
     finished = False
@@ -133,7 +132,7 @@ class NullRun:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and should_report():
+        if isinstance(error, Exception):
             with suppress(OSError):
                 _fail(self.path, error)
 
@@ -242,7 +241,9 @@ def _lock(folder: Path) -> FileLock:
 
 
 def _fail(folder: Path, error: BaseException) -> None:
-    write_text_atomic(folder / "FAILED", "".join(traceback.format_exception(error)))
+    """Write FAILED, unless another process of the run has: its failure is the reason for this one."""
+    if not (folder / "FAILED").exists():
+        write_text_atomic(folder / "FAILED", "".join(traceback.format_exception(error)))
 
 
 def _line(record: dict[str, Any]) -> bytes:

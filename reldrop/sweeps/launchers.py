@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from reldrop.utils.errors import ReldropError
-from reldrop.utils.signals import Interruptions
+from reldrop.utils.signals import Signals
 from reldrop.utils.types import Count, Positive, Text, WholeNumber, checked
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Parallel:
         waiting, places = deque(jobs), deque(range(at_once))
         running: dict[int, tuple[subprocess.Popen[bytes], Job]] = {}
         try:
-            with Interruptions() as interruptions:
+            with Signals() as signals:
                 while waiting or running:
                     while waiting and places:
                         place, job = places.popleft(), waiting.popleft()
@@ -97,8 +97,8 @@ class Parallel:
                             environment["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
                         running[place] = (_start(job, logs / f"{job.label}.log", environment), job)
                     time.sleep(POLL_SECONDS)
-                    for number in interruptions.noted():
-                        interruptions.hand_on(number)
+                    for number in signals.received():
+                        signals.hand_on(number)
                     for place in [place for place, (process, _) in running.items() if process.poll() is not None]:
                         process, job = running.pop(place)
                         places.append(place)

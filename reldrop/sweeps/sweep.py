@@ -55,8 +55,8 @@ class Job:
         from hydra.core.hydra_config import HydraConfig
         from hydra.core.utils import configure_log
 
-        from reldrop.distributed.launch import is_distributed
-        from reldrop.train import abort, train
+        from reldrop.distributed.launch import abort, launched
+        from reldrop.train import train
 
         HydraConfig.instance().set_config(self.composed)
         configure_log(HydraConfig.get().job_logging)
@@ -65,10 +65,10 @@ class Job:
             train(OmegaConf.create(self.cfg), self.composed.hydra.overrides.task)
             return None
         except Exception as error:
-            if is_distributed():
-                abort(traceback.format_exc())
-            # As a word: an exception of some library might not survive the way to another process.
             known = isinstance(error, ReldropError)
+            if launched().processes > 1:
+                abort(f"error: {error}" if known else traceback.format_exc(), known)
+            # As a word: an exception of some library might not survive the way to another process.
             logger.error("failed: %s", error if known else traceback.format_exc())
             return str(error) if known else f"{type(error).__name__}: {first_line(error)}"
 

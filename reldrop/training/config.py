@@ -1,4 +1,4 @@
-"""Settings of the training loop."""
+"""Settings of the configuration groups `trainer` and `monitor`."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -8,29 +8,41 @@ from annotated_types import Ge
 from reldrop.utils.types import Count, FractionBelowOne, Positive, checked
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @checked
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """Settings of the loop; see conf/trainer/default.yaml for what each means."""
+    """How a network is trained; conf/trainer/default.yaml explains each setting.
+
+    Raises:
+        ReldropError: for a setting of a wrong type or out of range.
+    """
 
     epochs: Count
-    max_steps: Count | None
-    batch_size: Annotated[int, Ge(2)]  # batch norm cannot train on one sample
-    eval_batch_size: Count
-    train_eval_samples: Count | None
-    precision: Precision
-    channels_last: bool
-    compile: bool
-    label_smoothing: FractionBelowOne
-    clip_grad_norm: Positive | None
-    accelerator: Accelerator
-    sync_batchnorm: bool
-    eval_after_attribution: bool
-    checkpoint_every: Count | None
-    keep_every: Count | None
-    evaluate_occlusion_every: Count | None
-    occlusion_samples: Count
-    progress: bool
+    max_steps: Count | None = None
+    batch_size: Annotated[int, Ge(2)] = 128  # batch norm cannot train on one sample
+    eval_batch_size: Count = 512
+    train_eval_samples: Count | None = 10_000
+    precision: Precision = "32-true"
+    channels_last: bool = False
+    compile: bool = False
+    label_smoothing: FractionBelowOne = 0.0
+    clip_grad_norm: Positive | None = None
+    sync_batchnorm: bool = True
+    eval_after_attribution: bool = False
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig:
+    """What is kept and measured during training, without effect on it; conf/monitor/default.yaml explains each setting.
+
+    Raises:
+        ReldropError: for a setting of a wrong type or out of range.
+    """
+
+    checkpoint_every_steps: Count | None = None
+    keep_every_epochs: Count | None = None
+    occlusion_every_epochs: Count | None = None
+    occlusion_samples: Count = 500

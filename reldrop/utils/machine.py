@@ -7,6 +7,8 @@ from typing import Literal
 
 from reldrop.utils.types import NonNegative, WholeNumber, checked
 
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+
 
 @checked
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Machine:
 
     data_dir: str | Path = "data"
     cache_dir: str | Path | None = None
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    accelerator: Accelerator = "auto"
     workers: WholeNumber | None = None
     memory_gb: NonNegative = 8
     download: bool = True

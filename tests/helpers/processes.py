@@ -22,7 +22,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 SMALL = ["dataset.subset=103", "dataset.test_subset=53", "trainer.batch_size=16", "trainer.eval_batch_size=12"]
 
 
-SHORT = [*SMALL, "trainer.epochs=2", "trainer.accelerator=cpu"]
+SHORT = [*SMALL, "trainer.epochs=2", "machine.accelerator=cpu"]
 
 
 VIT = [*SHORT, "backbone=vit_micro", "optimizer.lr=0.02"]
@@ -38,7 +38,7 @@ CLOUDS = [*POINTS, *RESNET, "dataset.subset=64", "optimizer=sgd"]
 STILL = [*CLOUDS, "optimizer.lr=1e-9", "scheduler=constant", "dataset.jitter=0.01", "dataset.rotate=z"]
 
 
-BROKEN = [*RESNET, "trainer.checkpoint_every=3"]
+BROKEN = [*RESNET, "monitor.checkpoint_every_steps=3"]
 
 
 EQUAL = {
@@ -47,7 +47,7 @@ EQUAL = {
     "reldrop_block": [*VIT, "augmentation=reldrop_block", "trainer.clip_grad_norm=1.0"],
     "reldrop_pixel": [*VIT, "augmentation=reldrop_pixel"],
     "too_small_to_share": [*VIT, "dataset.subset=99"],  # a last batch of 3
-    "batch_norm": [*RESNET, "dataset.validation=0.2", "trainer.evaluate_occlusion_every=2"],
+    "batch_norm": [*RESNET, "dataset.validation=0.2", "monitor.occlusion_every_epochs=2"],
     "zennit": [*RESNET, "attribution=zennit", "trainer.max_steps=3"],
     "input_gradient": [*RESNET, "attribution=input_gradient", "trainer.max_steps=3"],
 }

@@ -17,27 +17,19 @@ from reldrop.backbones.sync_batch_norm import SyncBatchNorm
 from reldrop.distributed.launch import disconnect
 from reldrop.distributed.sharding import BatchSharder
 from reldrop.train import train
-from reldrop.training.trainer import Trainer
+from tests.helpers.hooks import FailBeforeStep
 from tests.helpers.runs import config
-
-update = Trainer._update
 
 
 def train_until(step: int | None, folder: Path, overrides: list[str]) -> None:
-    """Train without dropout, which each process draws for itself; before `step`, if given, the power goes in all of them."""
-
-    def fail_at(self: Trainer, loss: torch.Tensor) -> None:
-        if self.step == step:
-            raise OSError("the power went")
-        update(self, loss)
-
-    Trainer._update, dropout = fail_at, nn.Dropout.forward
+    """Train without dropout, which each process draws for itself; after `step` steps, if given, the power goes in all."""
+    dropout = nn.Dropout.forward
     nn.Dropout.forward = lambda self, inputs: inputs
     try:
         with suppress(OSError):
-            train(config(folder, *overrides))
+            train(config(folder, *overrides), hooks=[FailBeforeStep(step)])
     finally:
-        Trainer._update, nn.Dropout.forward = update, dropout
+        nn.Dropout.forward = dropout
 
 
 def gradient_errors() -> dict[str, float]:

@@ -45,7 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
     for augmentation in ("none", "reldrop_block"):
         for seed in (0, 1):
-            make_run(results, f"augmentation={augmentation}", f"seed={seed}", "trainer.keep_every=1")
+            make_run(results, f"augmentation={augmentation}", f"seed={seed}", "monitor.keep_every_epochs=1")
     return results
 
 
@@ -193,8 +193,8 @@ def test_an_attribution_that_is_unfit_is_refused(runs: Path, tmp_path: Path) -> 
 
 
 def test_metrics_of_occlusion_while_training(tmp_path: Path) -> None:
-    options = ["trainer.epochs=2", "trainer.evaluate_occlusion_every=2", "trainer.occlusion_samples=20"]
-    folder = make_run(tmp_path, *options, "trainer.keep_every=2")
+    options = ["trainer.epochs=2", "monitor.occlusion_every_epochs=2", "monitor.occlusion_samples=20"]
+    folder = make_run(tmp_path, *options, "monitor.keep_every_epochs=2")
     first, second = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     keys = {f"occlusion_{order}" for order in ("most", "least", "random", "least_minus_most")} | {"relevance_gini"}
     assert not keys & first.keys()

@@ -9,9 +9,9 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from reldrop.config import check_inputs, check_keys, check_scale
+from reldrop.config import CONFIG_PATH, check_inputs, check_keys, check_scale
 from reldrop.runs.identity import run_folder
-from reldrop.train import CONFIG_PATH, check_parts
+from reldrop.training.run import check_parts
 from reldrop.utils.errors import ReldropError
 from tests.helpers.runs import command, fails, fake_clouds, fake_data, write_images
 

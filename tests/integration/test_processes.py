@@ -51,7 +51,7 @@ def test_two_to_one_and_one_to_two(root: Path) -> None:
     assert "the power went" in (half / "FAILED").read_text()
     state = torch.load(half / "last.pt", weights_only=True)
     assert (state["epoch"], state["batch"]) == (1, 2)
-    assert state["totals"]["samples"] == 32
+    assert state["meter"]["samples"] == 32
     train_until(None, root / "two_then_one", BROKEN)
     for name in ("two_then_one", "one_then_two"):
         assert_close(trained(root, "whole"), trained(root, name))
@@ -129,7 +129,7 @@ def test_resumes_after_kill_9(tmp_path: Path) -> None:
         "optimizer.lr=0.005",
         "trainer.epochs=6",
         "dataset.subset=400",
-        "trainer.checkpoint_every=3",
+        "monitor.checkpoint_every_steps=3",
         "augmentation=reldrop_pixel",
     ]
     assert launch(*command(tmp_path / "whole", *options)[1:]).returncode == 0

@@ -10,7 +10,7 @@ from reldrop.attribution.recycled import RelevanceCache
 from reldrop.data.base import Batch
 from reldrop.runs.identity import run_folder
 from reldrop.train import train
-from reldrop.training.trainer import Trainer
+from tests.helpers.hooks import FailBeforeStep
 from tests.helpers.runs import QUICK, assert_same_run, config, fails
 
 RUN = [*QUICK, "attribution=recycled", "augmentation=reldrop_block", "augmentation.probability=1.0"]
@@ -36,21 +36,12 @@ def test_images_are_occluded_where_their_last_visit_was_relevant(
     assert len(seen) == summary["steps"]
 
 
-def test_an_interrupted_run_goes_on_with_what_it_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, broken = config(tmp_path / "whole", *RUN), config(tmp_path / "broken", *RUN, "trainer.checkpoint_every=3")
+def test_an_interrupted_run_goes_on_with_what_it_remembers(tmp_path: Path) -> None:
+    whole = config(tmp_path / "whole", *RUN)
+    broken = config(tmp_path / "broken", *RUN, "monitor.checkpoint_every_steps=3")
     train(whole)
-    steps, update = [], Trainer._update
-
-    def stop(self: Trainer, loss: Tensor) -> None:
-        steps.append(self.step)
-        if len(steps) == 9:
-            raise KeyboardInterrupt
-        update(self, loss)
-
-    monkeypatch.setattr(Trainer, "_update", stop)
     with pytest.raises(KeyboardInterrupt):
-        train(broken)
-    monkeypatch.undo()
+        train(broken, hooks=[FailBeforeStep(8, KeyboardInterrupt)])
     train(broken)
     assert_same_run(run_folder(broken), run_folder(whole))
 

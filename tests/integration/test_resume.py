@@ -4,13 +4,12 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from reldrop.runs.identity import run_folder
 from reldrop.train import train
+from tests.helpers.hooks import FailBeforeEvaluation, FailBeforeStep
 from tests.helpers.runs import POINTS, QUICK, assert_same_run, command, config, metrics
 
 pytestmark = pytest.mark.slow
@@ -20,64 +19,45 @@ pytestmark = pytest.mark.slow
     "options",
     [
         [*QUICK, "backbone.drop_path=0.3"],
-        [*QUICK, "backbone.drop_path=0.3", "trainer.checkpoint_every=2"],
-        [*POINTS, "trainer.batch_size=8", "trainer.checkpoint_every=3", "trainer.epochs=2"],
+        [*QUICK, "backbone.drop_path=0.3", "monitor.checkpoint_every_steps=2"],
+        [*POINTS, "trainer.batch_size=8", "monitor.checkpoint_every_steps=3", "trainer.epochs=2"],
         [
-            *(*POINTS, "trainer.batch_size=8", "trainer.checkpoint_every=3", "trainer.epochs=2"),
+            *(*POINTS, "trainer.batch_size=8", "monitor.checkpoint_every_steps=3", "trainer.epochs=2"),
             "trainer.eval_after_attribution=true",
         ],
     ],
 )
-def test_resumes_exactly_after_an_error(tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from reldrop.training.trainer import Trainer
-
-    whole = config(tmp_path / "whole", *options)
+def test_resumes_exactly_after_an_error(tmp_path: Path, options: list[str]) -> None:
+    whole, broken = (config(tmp_path / name, *options) for name in ("whole", "broken"))
     train(whole)
-    broken = config(tmp_path / "broken", *options)
-    update = Trainer._update
-
-    def fail_once(self: Trainer, loss: torch.Tensor) -> None:
-        if self.step == 11:
-            raise OSError("the power went")
-        update(self, loss)
-
-    monkeypatch.setattr(Trainer, "_update", fail_once)
     with pytest.raises(OSError, match="power"):
-        train(broken)
+        train(broken, hooks=[FailBeforeStep(11)])
     folder = run_folder(broken)
     assert "the power went" in (folder / "FAILED").read_text()
-    monkeypatch.undo()
     train(broken)
     assert not (folder / "FAILED").exists()
     assert_same_run(folder, run_folder(whole))
 
 
-def test_resumes_behind_the_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumes_behind_the_last_step(tmp_path: Path) -> None:
     """A kill between the checkpoint of the last step and the evaluation must not lead to a further step."""
-    from reldrop.training.trainer import Trainer
-
-    options = [*QUICK, "trainer.max_steps=9", "trainer.checkpoint_every=3"]
-    whole = config(tmp_path / "whole", *options)
+    options = [*QUICK, "trainer.max_steps=9", "monitor.checkpoint_every_steps=3"]
+    whole, broken = (config(tmp_path / name, *options) for name in ("whole", "broken"))
     train(whole)
-    broken = config(tmp_path / "broken", *options)
-    evaluate = Trainer._evaluate
-
-    def fail_at_the_end(self: Trainer) -> dict[str, Any]:
-        if self.step == 9:
-            raise OSError("the power went")
-        return evaluate(self)
-
-    monkeypatch.setattr(Trainer, "_evaluate", fail_at_the_end)
     with pytest.raises(OSError, match="power"):
-        train(broken)
-    monkeypatch.undo()
+        train(broken, hooks=[FailBeforeEvaluation(9)])
     assert train(broken)["steps"] == 9
     assert_same_run(run_folder(broken), run_folder(whole))
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.4, 0.9])
 def test_resumes_exactly_after_kill_9(tmp_path: Path, seconds: float) -> None:
-    options = ["trainer.epochs=8", "dataset.subset=400", "trainer.checkpoint_every=3", "augmentation=reldrop_pixel"]
+    options = [
+        "trainer.epochs=8",
+        "dataset.subset=400",
+        "monitor.checkpoint_every_steps=3",
+        "augmentation=reldrop_pixel",
+    ]
     subprocess.run(command(tmp_path / "whole", *options), check=True, capture_output=True)
     whole = next((tmp_path / "whole").glob("results/runs/*/*/seed0-*"))
     process = subprocess.Popen(command(tmp_path / "killed", *options), stderr=subprocess.DEVNULL)

@@ -9,7 +9,8 @@ import pytest
 
 from reldrop.runs.identity import run_folder
 from reldrop.train import train
-from reldrop.utils.signals import Interruptions
+from reldrop.utils.signals import Signals
+from tests.helpers.hooks import TerminateInEvaluation
 from tests.helpers.processes import TORCHRUN
 from tests.helpers.runs import QUICK, assert_same_run, config, weights
 from tests.helpers.sweeps import STEPS, start
@@ -21,15 +22,15 @@ def test_signals_wait_and_are_handed_on() -> None:
     calls: list[int] = []
     before = signal.signal(signal.SIGUSR2, lambda number, frame: calls.append(number))
     try:
-        with Interruptions() as interruptions:
+        with Signals() as signals:
             signal.raise_signal(signal.SIGUSR2)
-            assert interruptions.noted() == [signal.SIGUSR2]
+            assert signals.received() == [signal.SIGUSR2]
             assert calls == []
-            interruptions.hand_on(signal.SIGUSR2)
+            signals.hand_on(signal.SIGUSR2)
             assert calls == [signal.SIGUSR2]
-            assert interruptions.noted() == []
+            assert signals.received() == []
             with pytest.raises(SystemExit) as stop:
-                interruptions.hand_on(signal.SIGTERM)  # which nobody handles
+                signals.hand_on(signal.SIGTERM)  # which nobody handles
             assert stop.value.code == 143
             signal.raise_signal(signal.SIGUSR2)
         assert calls == [signal.SIGUSR2] * 2  # at the end of the block
@@ -43,7 +44,7 @@ def test_signals_wait_and_are_handed_on() -> None:
 
 
 def _fail_after_a_signal() -> None:
-    with Interruptions():
+    with Signals():
         signal.raise_signal(signal.SIGTERM)
         raise RuntimeError("a worker is gone")
 
@@ -74,23 +75,13 @@ def test_a_terminated_run_goes_on_where_it_was(tmp_path: Path, processes: int) -
         assert (broken / "summary.json").exists()
 
 
-def test_a_signal_during_the_evaluation_keeps_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reldrop.training.trainer import Trainer
-
+def test_a_signal_during_the_evaluation_keeps_the_epoch(tmp_path: Path) -> None:
     whole, broken = config(tmp_path / "whole", *QUICK), config(tmp_path / "broken", *QUICK)
     train(whole)
-    accuracy = Trainer._accuracy
-
-    def interrupted(self: Trainer, split: str, limit: int | None) -> dict[str, float]:
-        signal.raise_signal(signal.SIGTERM)
-        return accuracy(self, split, limit)
-
-    monkeypatch.setattr(Trainer, "_accuracy", interrupted)
     with pytest.raises(SystemExit):
-        train(broken)
+        train(broken, hooks=[TerminateInEvaluation()])
     state = weights(run_folder(broken))
     assert state.keys() == weights(run_folder(whole)).keys()
     assert not (run_folder(broken) / "FAILED").exists()
-    monkeypatch.undo()
     train(broken)
     assert_same_run(run_folder(broken), run_folder(whole))

@@ -44,7 +44,7 @@ def test_a_failed_run_stays_alone_and_the_next_sweep_trains_what_is_missing(
     assert (bad / "summary.json").exists()
     assert not (bad / "FAILED").exists()
 
-    code, text = sweep(tmp_path, *grid, "seed=4", "augmentation=none", "trainer.progress=true,false")
+    code, text = sweep(tmp_path, *grid, "seed=4", "augmentation=none", "machine.progress=true,false")
     assert "1 runs: 1 finished" in text  # the same one twice
 
 

@@ -56,7 +56,7 @@ def test_every_attribution_runs(tmp_path: Path, attribution: str, data: str) -> 
     chosen = POINTS if data == "points" else QUICK
     cfg = config(tmp_path, *chosen, f"attribution={attribution}", "trainer.max_steps=3")
     record = train(cfg) and metrics(run_folder(cfg))[0]
-    assert (record["conservation"] is not None) == (attribution in ("gradient", "official", "zennit"))
+    assert (record["conservation"] is not None) == (attribution in ("gradient", "release", "zennit"))
 
 
 @pytest.mark.parametrize(

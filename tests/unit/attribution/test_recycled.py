@@ -1,5 +1,6 @@
 """Coordinates."""
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from reldrop.attribution import GradientLRP, Recycled
 from reldrop.attribution.recycled import RelevanceCache
+from reldrop.data.base import Batch
 from reldrop.data.images.batch_crops import Crops, crop_and_flip, crop_back, draw_crops
 from reldrop.data.images.dataset import ImageData, ImageSplit
 
@@ -78,29 +80,39 @@ def plain_relevance(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor
 
 def test_the_training_step_leaves_the_relevance_behind_its_stem(tiny: nn.Module) -> None:
     data = images()
-    memory = Recycled().memory(tiny, data)
+    cache = Recycled().cache(tiny, data)
     (batch,) = data.train_batches(0, batch_size=12, seed=0)
-    expected = plain_relevance(tiny, inputs, targets)
-    with memory.recording(visit):
-        loss = F.cross_entropy(tiny.train()(inputs), targets)
-    loss.backward()
-    found = memory.get(visit, torch.Generator())
-    shown = crop_and_flip(torch.ones(12, 1, 16, 16), visit.crops, 2)[:, 0] == 1
+    rows = torch.arange(12)
+    expected = plain_relevance(tiny, batch.inputs, batch.targets)
+    learn(cache, batch, lambda: F.cross_entropy(tiny.train()(batch.inputs), batch.targets))
+    found = cache.get(batch, rows, torch.Generator())
+    shown = crop_and_flip(torch.ones(12, 1, 16, 16), batch.crops, 2)[:, 0] == 1
     scaled = expected / expected.abs().amax((1, 2), keepdim=True)
     torch.testing.assert_close(found.double()[shown], scaled[shown], rtol=2e-3, atol=2e-3)  # half precision
     assert not found[~shown].any()  # black borders are no part of the image
+    some = rows[[7, 2]]
+    assert torch.equal(cache.get(batch, some, torch.Generator()), found[some])
 
 
 def test_the_step_itself_is_not_changed(tiny: nn.Module) -> None:
     data, other = images(), deepcopy(tiny)
     (batch,) = data.train_batches(0, batch_size=12, seed=0)
-    F.cross_entropy(other.train()(inputs), targets).backward()
-    with Recycled().memory(tiny, data).recording(visit):
-        loss = F.cross_entropy(tiny.train()(inputs), targets)
-    loss.backward()
+    F.cross_entropy(other.train()(batch.inputs), batch.targets).backward()
+    cache = Recycled().cache(tiny, data)
+    learn(cache, batch, lambda: F.cross_entropy(tiny.train()(batch.inputs), batch.targets))
     for one, two in zip(tiny.parameters(), other.parameters(), strict=True):
         assert torch.equal(one.grad, two.grad)
-    assert not tiny.conv1._forward_hooks
+    known = cache.known.clone(), cache.maps.clone()
+    F.cross_entropy(tiny(batch.inputs), batch.targets).backward()  # no step of the training
+    assert torch.equal(cache.known, known[0])
+    assert torch.equal(cache.maps, known[1])
+
+
+def learn(cache: RelevanceCache, batch: Batch, loss: Callable[[], Tensor]) -> None:
+    """Do what a step of the training does with a cache."""
+    cache.before_step(None, batch)
+    loss().backward()
+    cache.after_step(None, None)
 
 
 class OnePatch(nn.Module):
@@ -118,36 +130,31 @@ class OnePatch(nn.Module):
 
 def test_relevance_stays_with_what_the_network_looks_at_in_any_crop() -> None:
     data, model = images(padding=0), OnePatch()
-    memory = RelevanceCache(model.conv, data, 1e-6)
+    cache, rows = RelevanceCache(model.conv, data, 1e-6), torch.arange(12)
     (batch,) = data.train_batches(0, batch_size=12, seed=0)
-    with memory.recording(visit):
-        loss = F.cross_entropy(model(inputs), targets)
-    loss.backward()
-    here = visit.images, slice(4, 8), torch.where(visit.crops.flipped, 8, 4)[:, None] + torch.arange(4)
-    for image, start in zip(visit.images, here[2][:, 0], strict=True):
-        inside = memory.maps[image, 4:8, start : start + 4].abs().sum()
+    learn(cache, batch, lambda: F.cross_entropy(model(batch.inputs), batch.targets))
+    starts = torch.where(batch.crops.flipped, 8, 4)
+    for image, start in zip(batch.items, starts, strict=True):
+        inside = cache.maps[image, 4:8, start : start + 4].abs().sum()
         assert inside > 0
-        assert memory.maps[image].abs().sum() == inside
-    turned = Visit(visit.images, Crops(visit.crops.top, visit.crops.left, ~visit.crops.flipped))
-    assert torch.equal(memory.get(turned, torch.Generator()), memory.get(visit, torch.Generator()).flip(-1))
+        assert cache.maps[image].abs().sum() == inside
+    turned = batch._replace(crops=Crops(batch.crops.top, batch.crops.left, ~batch.crops.flipped))
+    assert torch.equal(cache.get(turned, rows, torch.Generator()), cache.get(batch, rows, torch.Generator()).flip(-1))
 
 
 def test_what_was_not_seen_is_noise_and_a_gradient_of_zero_teaches_nothing(tiny: nn.Module) -> None:
-    data = images()
-    memory = Recycled().memory(tiny, data)
-    ((inputs, _, visit), _) = data.train_visits(0, batch_size=6, seed=0)
-    with memory.recording(visit):
-        logits = tiny.eval()(
-            inputs
-        )  # in training mode, batch norm would let samples have a part in each other's logits
-    logits[:3, 0].sum().backward()
-    assert memory.known[visit.images].tolist() == [True] * 3 + [False] * 3
-    noise = memory.get(visit, torch.Generator().manual_seed(1))[3:]
+    data, rows = images(), torch.arange(6)
+    cache = Recycled().cache(tiny, data)
+    batch, _ = data.train_batches(0, batch_size=6, seed=0)
+    # In training mode, batch norm would let samples have a part in each other's logits.
+    learn(cache, batch, lambda: tiny.eval()(batch.inputs)[:3, 0].sum())
+    assert cache.known[batch.items].tolist() == [True] * 3 + [False] * 3
+    noise = cache.get(batch, rows, torch.Generator().manual_seed(1))[3:]
     assert 0 <= noise.min() < 0.05
     assert 0.95 < noise.max() < 1
     assert noise.unique().numel() > 700
-    assert torch.equal(noise, memory.get(visit, torch.Generator().manual_seed(1))[3:])
-    assert not torch.equal(noise, memory.get(visit, torch.Generator().manual_seed(2))[3:])
+    assert torch.equal(noise, cache.get(batch, rows, torch.Generator().manual_seed(1))[3:])
+    assert not torch.equal(noise, cache.get(batch, rows, torch.Generator().manual_seed(2))[3:])
 
 
 def test_evaluations_take_the_relevance_of_the_paper(tiny: nn.Module, batch: tuple[Tensor, Tensor]) -> None:

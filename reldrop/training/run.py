@@ -1,0 +1,230 @@
+"""A run from its configuration to its summary: puts the parts together, resumes, trains."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from reldrop.attribution import Attribution, Recycled
+from reldrop.attribution.recycled import RelevanceCache
+from reldrop.config import build, check_inputs, check_keys, check_scale, kind_of, machine
+from reldrop.data import Data
+from reldrop.distributed.launch import start_fabric
+from reldrop.runs.reader import summary_of
+from reldrop.runs.run import NullRun, Run
+from reldrop.runs.tracking import Tracker, start_tracking
+from reldrop.training import hooks
+from reldrop.training.config import MonitorConfig, TrainerConfig
+from reldrop.training.trainer import Trainer
+from reldrop.utils.errors import ReldropError
+from reldrop.utils.seeding import derive_seed
+from reldrop.utils.signals import Signals
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+logger = logging.getLogger("reldrop")
+
+
+def train(
+    cfg: DictConfig,
+    overrides: Sequence[str] | None = None,
+    own_hooks: Sequence[hooks.Hook] = (),
+    draw: Callable[[Trainer], Any] | None = None,
+) -> dict[str, Any]:
+    """Train the run that `cfg` describes, or go on with it, and return its summary.
+
+    Args:
+        cfg: the composed configuration.
+        overrides: what it was composed with, for the run folder; None if that is not known.
+        own_hooks: further hooks of the trainer, called before those that write checkpoints.
+        draw: makes a figure of the trained network for Weights & Biases.
+
+    Raises:
+        ReldropError: for anything that the user can correct.
+    """
+    check(cfg)
+    config: TrainerConfig = build(cfg, "trainer")
+    fabric = start_fabric(machine(cfg).accelerator, config.precision, config.batch_size)
+    first = fabric.is_global_zero
+    with Run(cfg, overrides) if first else NullRun(cfg) as run, _only_warnings(not first):
+        summary = fabric.broadcast(run.summary() if run.finished else None)
+        if summary is not None:
+            logger.info("%s is finished (force=true starts over): %s", run.path, _in_words(summary))
+            return summary
+        logger.info("run folder %s", run.path)
+        with fabric.rank_zero_first():  # what it downloads or prepares, the others find
+            data = build(cfg, "dataset").to(fabric.device)
+        report, signals = Report(config.epochs, data.unit), Signals()
+        trainer = build_trainer(cfg, config, fabric, data, run, signals, [*own_hooks, report])
+        resume(trainer, run)
+        if first:
+            settings = OmegaConf.to_container(cfg, resolve=True)
+            report.tracker = start_tracking(cfg.tracking, run=run, config=settings, name=run.path.name)
+        failed = 1
+        try:
+            with signals:
+                trainer.fit()
+            if first:
+                summary = summarize(run, data)
+                if draw is not None and cfg.tracking.mode != "disabled":
+                    report.tracker.log_image("examples", draw(trainer), trainer.epoch)
+                run.finish(summary)
+            failed = 0
+        finally:
+            report.tracker.finish(failed)
+        summary = fabric.broadcast(summary)
+        logger.info("finished: %s", _in_words(summary))
+        return summary
+
+
+def build_trainer(
+    cfg: DictConfig,
+    config: TrainerConfig,
+    fabric: "Fabric",
+    data: Data,
+    run: Run | NullRun,
+    signals: Signals,
+    own_hooks: Sequence[hooks.Hook] = (),
+) -> Trainer:
+    """Put the parts of a run together, with weights that depend on the seed only."""
+    torch.manual_seed(derive_seed(cfg.seed, "weights"))
+    model = build(cfg, "backbone", **data.model_kwargs)
+    attribution = build(cfg, "attribution")
+    augmentation = build_augmentation(cfg, data.augmentation_kwargs)
+    if augmentation.needs_relevance:
+        attribution.check(model, data.dummy_input())
+    optimizer = build(cfg, "optimizer", model.parameters())
+    steps = data.steps_per_epoch(config.batch_size)
+    scheduler = build(cfg, "scheduler", optimizer, epochs=config.epochs, steps_per_epoch=steps)
+    chosen: list[hooks.Hook] = []
+    if config.eval_after_attribution:
+        chosen.append(hooks.EvalAfterAttribution())
+    if fabric.world_size > 1:
+        chosen.append(hooks.SyncStatistics(model) if config.sync_batchnorm else hooks.AverageStatistics())
+    if machine(cfg).progress and fabric.is_global_zero:
+        chosen.append(hooks.Progress())
+    monitor: MonitorConfig = build(cfg, "monitor")
+    selection = "test_top1" if data.validation is None else "validation_top1"
+    checkpoints = hooks.Checkpoints(run, selection, monitor.checkpoint_every_steps, monitor.keep_every_epochs)
+    chosen += [hooks.FiniteLoss(run.path), *own_hooks, checkpoints, hooks.StopOnSignals(signals, checkpoints)]
+    cache = (
+        relevance_cache(attribution, model, data, config, fabric.world_size) if augmentation.needs_relevance else None
+    )
+    parts = model, data, augmentation, attribution, optimizer, scheduler
+    return Trainer(fabric, *parts, config, cfg.seed, chosen, cache)
+
+
+def build_augmentation(cfg: DictConfig, options: dict[str, Any]) -> Any:
+    """Return the augmentation; those that fill occluded parts are told what they need to know of the data, see `Data`."""
+    return build(cfg, "augmentation", **(options if "fill" in cfg.augmentation else {}))
+
+
+def relevance_cache(
+    attribution: Attribution, model: nn.Module, data: Data, config: TrainerConfig, processes: int
+) -> RelevanceCache | None:
+    """Return the cache of recycled relevance; None for another attribution.
+
+    Raises:
+        ReldropError: recycling does not go with other settings, or with the data.
+    """
+    if not isinstance(attribution, Recycled):
+        return None
+    unfit = {
+        "trainer.compile": config.compile,
+        "trainer.eval_after_attribution": config.eval_after_attribution,
+        "several processes": processes > 1,
+    }
+    if names := " and ".join(name for name, given in unfit.items() if given):
+        raise ReldropError(f"attribution=recycled does not go with {names}; take attribution=gradient")
+    return attribution.cache(model, data)
+
+
+def resume(trainer: Trainer, run: Run | NullRun) -> None:
+    """Go on from the last checkpoint of the run, if there is one."""
+    state = trainer.fabric.broadcast(run.load("last.pt"))
+    run.rewind(state["epoch"] if state else 0)
+    if state is not None:
+        trainer.load_state_dict(state)
+        logger.info("resuming after %d epochs and %d batches", trainer.epoch, trainer.batch)
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse what is wrong with the configuration of a run, before any work starts.
+
+    Raises:
+        ReldropError: naming the mistake.
+    """
+    check_keys(cfg)
+    check_scale(cfg)
+    check_inputs(cfg)
+    check_parts(cfg)
+
+
+def check_parts(cfg: DictConfig) -> None:
+    """Build the parts that need no data once, so that their mistakes show before the data are read."""
+    build(cfg, "attribution")
+    on_images = kind_of(cfg, "augmentation") == "images"
+    build_augmentation(cfg, {"normalization": ((0.0,), (1.0,))} if on_images else {})
+    optimizer = build(cfg, "optimizer", [nn.Parameter(torch.zeros(1))])
+    build(cfg, "scheduler", optimizer, epochs=1, steps_per_epoch=1)
+
+
+def summarize(run: Run, data: Data) -> dict[str, Any]:
+    """Return last and best accuracies, side by side, and what they were measured on."""
+    return {
+        **summary_of(run.history()),
+        "dataset": data.name,
+        "source": data.source,
+        "train_samples": len(data.train),
+        "test_samples": len(data.test),
+    }
+
+
+class Report(hooks.Hook):
+    """Reports each epoch to the console and to Weights & Biases.
+
+    Args:
+        epochs: of the run.
+        unit: what a sample is called.
+    """
+
+    def __init__(self, epochs: int, unit: str) -> None:
+        self.epochs, self.unit, self.tracker = epochs, unit, Tracker()
+
+    def after_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        self.tracker.log(record)
+        logger.info(
+            "epoch %d/%d  loss %.4f  train %.2f %%  test %.2f %%  lr %.2g  %.3g %ss/s  attribution %.0f %%",
+            record["epoch"],
+            self.epochs,
+            record["train_loss"],
+            100 * record["train_top1"],
+            100 * record["test_top1"],
+            record["lr"],
+            record["samples_per_second"],
+            self.unit,
+            100 * record["attribution_share"],
+        )
+
+
+@contextmanager
+def _only_warnings(quiet: bool) -> Iterator[None]:
+    """Leave what all processes would log alike to the first one; warnings may be of one process alone."""
+    level = logger.level
+    if quiet:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+    shown = {"test accuracy": "test_top1", "mean class accuracy": "test_class_mean"}
+    parts = (f"{name} {summary[key]:.2%} (best {summary[f'best_{key}']:.2%})" for name, key in shown.items())
+    return ", ".join(parts)
