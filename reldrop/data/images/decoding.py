@@ -182,17 +182,18 @@ class StreamedImages(Dataset):
             ReldropError: a file cannot be decoded, or, where such are skipped, none can.
         """
         images = torch.empty(len(self), 3, self.size, self.size, dtype=torch.uint8)
-        indices = torch.arange(len(self))
+        kept: list[Tensor] = []
         count = 0
         quiet = not progress or len(self) <= PROGRESS_FROM or not sys.stderr.isatty()
-        batches = zip(indices.split(MEMORY_BATCH), self.batches(indices, MEMORY_BATCH), strict=True)
+        order = torch.arange(len(self))
+        batches = zip(order.split(MEMORY_BATCH), self.batches(order, MEMORY_BATCH), strict=True)
         with tqdm(total=len(self), desc=f"decode {description}", disable=quiet) as bar:
             for batch, (decoded, sources) in batches:
                 images[count : count + len(decoded)] = decoded
-                indices[count : count + len(decoded)] = batch if sources is None else batch[sources]
+                kept.append(batch if sources is None else batch[sources])
                 count += len(decoded)
                 bar.update(len(batch))
-        return images[:count], indices[:count]
+        return images[:count], torch.cat(kept)
 
     def _skip(self, messages: Sequence[str]) -> None:
         """Name files that cannot be decoded, each once, or stop at the first."""
@@ -216,9 +217,9 @@ class StreamedImages(Dataset):
 
 @cache
 def _end_workers_at_exit() -> None:
-    """See to it that an error never leaves a process waiting for its workers.
+    """Kill the workers that are left at exit, e.g. after an error.
 
-    At exit, multiprocessing sends SIGTERM to the workers that are left and waits for their end, but they ignore it.
+    multiprocessing would send them SIGTERM, which they ignore, and wait for them forever.
     """
 
     def kill() -> None:
