@@ -42,7 +42,7 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
     for group, value in content.items():
         if group in (*OUTSIDE, "identity_version"):
             continue
-        if isinstance(value, dict) and value.get("name") is not None:
+        if isinstance(value, dict) and "name" in value:  # null: a data set has that of its folder
             value = {key: item for key, item in value.items() if key != "_target_"}
         settings[group] = _plain(value)
     return {key: value for key, value in flatten(settings) if key not in NOT_IDENTITY}

@@ -129,6 +129,11 @@ def test_a_choice_without_a_name_is_refused(tmp_path):
         run_folder(make_config(tmp_path, optimizer={"_target_": "torch.optim.SGD", "lr": 0.1}))
 
 
+def test_a_data_set_may_take_the_name_of_its_folder(tmp_path):
+    dataset = {"name": None, "_target_": "reldrop.data.image_folder", "folder": "mine"}
+    assert run_folder(make_config(tmp_path, dataset=dataset)) != run_folder(make_config(tmp_path))
+
+
 def test_another_class_on_the_command_line_needs_a_name(tmp_path):
     cfg = make_config(tmp_path)
     with pytest.raises(ReldropError, match=r"optimizer\._target_ .*optimizer\.name=NAME"):
