@@ -29,7 +29,7 @@ def test_evaluation_mode_and_batches_that_are_not_shared_stay_as_they_are() -> N
 
 
 def test_other_batch_norms_are_refused() -> None:
-    with pytest.raises(ReldropError, match="1 is a BatchNorm3d .* set trainer.sync_batchnorm=false"):
+    with pytest.raises(ReldropError, match=r"1 is a BatchNorm3d .* set trainer.sync_batchnorm=false"):
         SyncBatchNorm(nn.Sequential(nn.ReLU(), nn.BatchNorm3d(2)))
     with pytest.raises(ReldropError, match="0 is a BatchNorm2d"):
         SyncBatchNorm(nn.Sequential(nn.BatchNorm2d(2, momentum=None)))
