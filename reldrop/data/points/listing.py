@@ -69,9 +69,7 @@ class FileListing(Listing):
         present = {file.kind for file in chosen["train"]}
         if missing := [name for name in labels if name not in present]:
             logger.warning("%s lists no training clouds of %s", lists.replace("*", "train"), ", ".join(missing))
-        items = {
-            split: Clouds(files, torch.tensor([labels[file.kind] for file in files])) for split, files in chosen.items()
-        }
+        items = {key: Clouds(each, torch.tensor([labels[file.kind] for file in each])) for key, each in chosen.items()}
         name = base.resolve().name
         return cls(name, tuple(labels), **items, source=f"{form} in folder {name}", base=base)
 
@@ -98,13 +96,15 @@ def from_lists(base: Path, prefix: str, names: Sequence[str], wanted: Sequence[s
         wanted: names of the classes used; None for all.
     """
 
+    used = names if wanted is None else wanted
+
     def files() -> Iterator[CloudFile]:
         for split in SPLITS:
             for where, line in _lines(base / f"{prefix}_{split}.txt"):
                 stem = line if Path(line).suffix.lower() not in SUFFIXES else line[: line.rindex(".")]
                 folder, _, name = stem.rpartition("/")
                 kind = folder or name.rpartition("_")[0]
-                file = _find(base, f"{kind}/{name}", where) if kind in names else ""
+                file = _find(base, f"{kind}/{name}", where) if kind in used else ""
                 yield CloudFile(split, kind, file, where=where)
 
     return FileListing.of(base, names, files(), f"{prefix}_*.txt", wanted)
