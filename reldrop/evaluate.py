@@ -45,8 +45,7 @@ class Settings:
     def __post_init__(self) -> None:
         if bool(self.run) == (self.model is not None):
             raise ReldropError(
-                "name what to evaluate: run=FOLDER of a run, or, with suite=zero_shot, model=NAME of a network of timm, "
-                "not both"
+                "name what to evaluate: run=FOLDER, or model=NAME of timm with suite=zero_shot, not both"
             )
         if self.weights is not None and self.model is None:
             raise ReldropError(f"weights={self.weights} goes with model=NAME; a run has its own, see checkpoint")
@@ -59,7 +58,7 @@ def evaluate(cfg: DictConfig) -> "list[Evaluation]":
         ReldropError: for anything the user can correct.
     """
     check(cfg, Settings, groups=GROUPS)
-    content = {key: value for key, value in OmegaConf.to_container(cfg, resolve=True).items() if key != "hydra"}
+    content = OmegaConf.to_container(cfg, resolve=True)
     paths = {key: Path(str(content[key])).expanduser() for key in PATHS if content[key] is not None}
     settings = Settings(**content)
     from reldrop.distributed.launch import one_device  # torch takes seconds
@@ -68,9 +67,11 @@ def evaluate(cfg: DictConfig) -> "list[Evaluation]":
     from reldrop.runs.reader import find_runs
 
     suite, place = build(cfg, "suite"), machine(cfg)
-    fabric = one_device(place.accelerator, settings.precision, "machine.")
+    device = one_device(place.accelerator, settings.precision, "machine.")
     how = (settings.limit, settings.batch_size, settings.preprocessing, place.processes, place.progress)
-    options = Options(fabric, build(cfg, "attribution"), paths.get("data_dir"), *how)
+    options = Options(device, build(cfg, "attribution"), paths.get("data_dir"), *how)
+    for group in GROUPS:  # their names say which they are, so that code can move
+        content[group].pop("_target_")
     described = {key: content[key] for key in suite.settings}
     evaluator = Evaluator(suite, options, described, _draw if settings.figures else None, settings.force)
     output, default = paths.get("output"), paths["results_dir"] / suite.name
@@ -105,10 +106,8 @@ def _draw(evaluation: "Evaluation", pictured: Mapping[str, Any]) -> dict[str, Pa
 def main(cfg: DictConfig) -> None:
     try:
         evaluate(cfg)
-    except ReldropError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; what was finished is written")
+    except (ReldropError, KeyboardInterrupt) as error:
+        sys.exit(f"error: {error}" if str(error) else "interrupted; what was finished is written")
 
 
 def command() -> None:
@@ -116,8 +115,7 @@ def command() -> None:
     try:
         main()
     except SystemExit as stop:
-        hint = suggest(sys.argv[1:], CONFIG_PATH, "evaluate", GROUPS) if stop.code == 1 else None
-        sys.exit(hint or stop.code)
+        sys.exit((stop.code == 1 and suggest(sys.argv[1:], CONFIG_PATH, "evaluate", GROUPS)) or stop.code)
 
 
 if __name__ == "__main__":

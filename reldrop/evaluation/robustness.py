@@ -6,7 +6,6 @@ It consists of measurements (`reldrop.evaluation.measurements`), which all see t
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -70,13 +69,12 @@ def views(
     occluder = Occluder(fill, data.kind, data.augmentation_kwargs.get("normalization"))
     rng = generator(seed, "attribution")
     total = min(limit or len(data.test), len(data.test))
+    batches = data.eval_batches("test", batch_size=batch_size, limit=limit, sharder=sharder)
     with tqdm(total=total, desc="test", unit=data.unit, leave=False, disable=None if progress else True) as bar:
-        batches = data.eval_batches("test", batch_size=batch_size, limit=limit, sharder=sharder)
         for inputs, targets, items, *_ in batches:
             relevance = attribution(model, inputs, targets, generator=rng).double()
-            region = None
-            if regions is not None:
-                region = regions.masks([data.test.paths[item] for item in items.tolist()]).to(inputs.device)
+            paths = [] if regions is None else [data.test.paths[item] for item in items.tolist()]
+            region = None if regions is None else regions.masks(paths).to(inputs.device)
             hide = occluder.start(inputs, items)
             at_once = occluder.masks_per_batch(len(inputs), batch_size)
             show = partial(predict_masked, predict, hide, targets, masks_per_batch=at_once)
@@ -159,8 +157,8 @@ class Robustness(Suite):
         options.attribution.check(model, data.dummy_input().to(device))
         regions = None
         if data.kind == "images":
-            root = options.data_dir or Path(str(subject.checkpoint.cfg.data_dir))
-            regions = find_regions(self.regions, str(root), data)
+            root = str(options.data_dir or subject.checkpoint.cfg.data_dir)
+            regions = find_regions(self.regions, root, data)
         elif self.regions not in (None, "auto"):
             raise ReldropError(
                 f"suite.regions={self.regions} is for images, but {data.name} has {data.kind}; set it to null"

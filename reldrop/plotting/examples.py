@@ -110,4 +110,4 @@ def draw_image(axis: Axes, picture: tuple[np.ndarray, np.ndarray | None]) -> Non
         rows, columns = (range(-1, side + 1) for side in region.shape)
         border = np.pad(region.astype(float), 1)  # so that it is drawn where it is that of the image as well
         edges = axis.contour(columns, rows, border, [0.5], colors="#F0E442", linewidths=0.8)
-        edges.set_clip_on(False)
+        edges.set(clip_on=False, zorder=3)
