@@ -120,9 +120,9 @@ def test_a_run_is_evaluated_once(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     (again,) = evaluate(config(tmp_path, *options))
     assert "evaluated before" in caplog.text
     assert again.figures == first.figures
-    write_sets(tmp_path / "data")  # there are more images now
+    write_images(tmp_path / "data" / "imagenet-r", imagenet_classes.class_wnids("imagenet_r")[:1])  # now there are more
     (more,) = evaluate(config(tmp_path, *options))
-    assert more.figures["missing"] == []
+    assert more.figures["missing"] == ["imagenet_o", "imagenet_val"]
     many = [f"run={folder.parent}/*", f"output={tmp_path / 'out.json'}"]
     make_run(tmp_path, number=1)
     with pytest.raises(ReldropError, match="is the file of one run, not of 2"):
