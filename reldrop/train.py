@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from reldrop.config import CONFIG_PATH, suggest
 from reldrop.distributed.launch import abort, disconnect, launched
 from reldrop.sweeps.hydra_launcher import register
-from reldrop.sweeps.sweep import report
+from reldrop.sweeps.outcomes import report
 from reldrop.utils.errors import ReldropError
 
 # What trains is imported where it is used: a mistake in the configuration is to be named before torch is imported.
@@ -77,7 +77,7 @@ def main(cfg: DictConfig) -> float:
 
 def command() -> None:
     """Run `main`, and help with misspelt settings."""
-    register()
+    register(train)
     if launched().rank:
         sys.stderr = io.StringIO()  # Hydra's messages come before `main`, in all processes alike
     try:

@@ -3,7 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-from reldrop.runs.queue import queued_runs
 from reldrop.runs.reader import RunFolder, run_folders
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.text import format_columns
@@ -15,13 +14,12 @@ def status_table(results: Path) -> str:
     """Return a line for each run under `results` with its state (see `RunFolder.state`), and the number of runs in each.
 
     Raises:
-        ReldropError: if there are no runs, or a sweep's list of them cannot be read.
+        ReldropError: if there are no runs.
     """
-    folders = {run.path: run for run in run_folders(results)}
-    folders |= {path: RunFolder(path) for path in queued_runs(results)}
-    if not folders:
+    runs = run_folders(results)
+    if not runs:
         raise ReldropError(f"no runs under {results / 'runs'}; start one with python -m reldrop.train")
-    lines = [[*path.parts[-3:], *status(folders[path])] for path in sorted(folders)]
+    lines = [[*run.path.parts[-3:], *status(run)] for run in runs]
     counts = Counter(line[3] for line in lines)
     counted = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     header = ["experiment", "augmentation", "run", "state", "progress", ""]

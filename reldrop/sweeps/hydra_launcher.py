@@ -1,7 +1,7 @@
-"""Hydra's way into sweeps: it gives the runs of `-m` to `reldrop.sweeps.sweep.Sweep`."""
+"""Connects Hydra and sweeps: the runs of `-m` go to `reldrop.sweeps.sweep.Sweep`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
@@ -19,10 +19,12 @@ PACKAGE = "hydra_plugins"
 class ReldropLauncher(Launcher):
     """Hands the runs of a sweep to `reldrop.sweeps.sweep.Sweep`."""
 
+    train: Callable[[DictConfig], Any]
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from reldrop.sweeps.sweep import Sweep
 
-        self.sweep = Sweep(hydra_context.config_loader, config)
+        self.sweep = Sweep(hydra_context.config_loader, config, type(self).train)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
         """Return for each run its test accuracy, or nan: a failed one is in the table, and no error of the sweep."""
@@ -30,11 +32,15 @@ class ReldropLauncher(Launcher):
         return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in values]
 
 
-def register() -> None:
+def register(train: Callable[[DictConfig], Any]) -> None:
     """Make the launcher known to Hydra as hydra/launcher=reldrop; call it before `hydra.main` runs.
 
     Hydra takes launchers only from the package hydra_plugins, so the launcher gets a name there.
+
+    Args:
+        train: trains the run of a configuration in this process.
     """
+    ReldropLauncher.train = staticmethod(train)
     ReldropLauncher.__module__ = f"{PACKAGE}.reldrop"
     Plugins.instance().register(ReldropLauncher)
     with suppress(ImportError):  # there is one if another plugin is installed

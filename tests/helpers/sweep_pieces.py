@@ -2,9 +2,10 @@
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -27,13 +28,18 @@ class SGD(torch.optim.SGD):
 
 @dataclass(frozen=True)
 class Teller:
-    """Stands for a job whose last words tell where it is, or which is killed."""
+    """Stands for a job whose last line tells its GPU and threads, or which is killed."""
 
     label: str
     killed: bool = False
 
-    def __call__(self) -> str:
-        if self.killed:
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(0.3)  # so that all are there at once
-        return f"GPU {os.environ.get('CUDA_VISIBLE_DEVICES')} threads {os.environ['OMP_NUM_THREADS']}"
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", f"from {__name__} import tell; tell({self.killed})"]
+
+
+def tell(killed: bool) -> NoReturn:
+    if killed:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.3)  # so that all run at once
+    sys.exit(f"GPU {os.environ.get('CUDA_VISIBLE_DEVICES')} threads {os.environ['OMP_NUM_THREADS']}")

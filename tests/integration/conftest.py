@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from reldrop.sweeps.sweep import outcomes
+from reldrop.sweeps.outcomes import results
 from reldrop.train import command
 from tests.helpers.paths import TESTS
 from tests.helpers.processes import BROKEN, CLOUDS, EQUAL, RESNET, STILL, launch
@@ -24,7 +24,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
 
     def run(tmp_path: Path, *overrides: str) -> tuple[Any, str]:
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments(tmp_path, *overrides)])
-        outcomes.clear()
+        results.clear()
         with pytest.raises(SystemExit) as stop:
             command()
         GlobalHydra.instance().clear()

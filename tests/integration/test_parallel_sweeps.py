@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from reldrop.runs.identity import run_folder
-from reldrop.sweeps import launchers
-from reldrop.sweeps.launchers import Parallel
+from reldrop.sweeps.local import Parallel
 from tests.helpers.runs import QUICK, assert_same_run, config
 from tests.helpers.sweep_pieces import Teller
 from tests.helpers.sweeps import ENVIRONMENT, STEPS, said, start, until
@@ -25,13 +25,14 @@ pytestmark = pytest.mark.slow
 def test_gpus_are_shared_out_and_threads_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(launchers, "_gpus", lambda: ["4", "7"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(9)))
-    four = Parallel(jobs=4).run([Teller(f"job{number}") for number in range(4)], tmp_path)
+    four = Parallel(jobs=4).run([Teller(f"job{number}") for number in range(4)], tmp_path, print)
     assert sorted(four) == ["GPU 4 threads 2"] * 2 + ["GPU 7 threads 2"] * 2
-    assert sorted(Parallel().run([Teller("a"), Teller("b")], tmp_path)) == ["GPU 4 threads 4", "GPU 7 threads 4"]
+    assert sorted(Parallel().run([Teller("a"), Teller("b")], tmp_path, print)) == ["GPU 4 threads 4", "GPU 7 threads 4"]
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    killed, other = Parallel(jobs=1).run([Teller("killed", killed=True), Teller("other")], tmp_path)
+    killed, other = Parallel(jobs=1).run([Teller("killed", killed=True), Teller("other")], tmp_path, print)
     assert killed == f"ended with code -9, see {tmp_path / 'parallel' / 'killed.log'}"
     assert other == "GPU 4 threads 3"
 
@@ -68,9 +69,13 @@ def test_a_job_that_is_sent_the_signal_goes_on_and_a_failed_one_stays_alone(
     bad = run_folder(config(tmp_path, *STEPS, "augmentation=none"))
     bad.mkdir(parents=True)
     (bad / "last.pt").write_bytes(b"no checkpoint")
-    slurm = ["launcher=slurm", "launcher.executor=local", "launcher.gpus=0"]
+    slurm = ["launcher=slurm", "launcher.cluster=local", "launcher.gpus_per_node=0"]
     process = start(
-        tmp_path, *slurm, *STEPS, "augmentation=reldrop_block,none", "launcher.setup=['export SECONDS_PER_STEP=0.5']"
+        tmp_path,
+        *slurm,
+        *STEPS,
+        "augmentation=reldrop_block,none",
+        "launcher.slurm_setup=['export SECONDS_PER_STEP=0.5']",
     )
     until(lambda: said(tmp_path, "step 3"))
     good = run_folder(config(tmp_path, *STEPS))

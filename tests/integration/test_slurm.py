@@ -16,7 +16,7 @@ from tests.helpers.sweeps import GRID, STEPS, folders, said, start, until
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
-CPU = ["launcher=slurm", "launcher.gpus=0", "launcher.cpus=1"]
+CPU = ["launcher=slurm", "launcher.gpus_per_node=0", "launcher.cpus_per_task=1"]
 
 
 def control(*arguments: str) -> None:
@@ -43,7 +43,7 @@ def test_what_happens_to_jobs_does_not_change_results(
         f"'[ $SLURM_ARRAY_TASK_ID = {task} ] && [ -z $SLURM_RESTART_COUNT ] && export {what}'"
         for task, what in enumerate(told)
     )
-    options = [*CPU, "launcher.time=10", "launcher.signal_delay=5", f"launcher.setup=[{setup}]"]
+    options = [*CPU, "launcher.timeout_min=10", "launcher.slurm_signal_delay_s=5", f"launcher.slurm_setup=[{setup}]"]
     process = start(tmp_path, *options, *STEPS, *GRID)
     job = submitted(tmp_path)
     (own,) = (tmp_path / "results" / "hydra" / "slurm").iterdir()
@@ -78,7 +78,7 @@ def test_what_happens_to_jobs_does_not_change_results(
 
 
 def test_several_processes(tmp_path: Path, sweep: Callable[..., tuple[Any, str]]) -> None:
-    code, text = sweep(tmp_path, *CPU, "launcher.tasks=2", *STEPS, "trainer.epochs=1")
+    code, text = sweep(tmp_path, *CPU, "launcher.tasks_per_node=2", *STEPS, "trainer.epochs=1")
     assert code == 0
     assert "1 runs: 1 finished" in text
     folder = run_folder(config(tmp_path, *STEPS, "trainer.epochs=1"))
@@ -86,14 +86,18 @@ def test_several_processes(tmp_path: Path, sweep: Callable[..., tuple[Any, str]]
 
 
 def test_a_job_that_dies_is_noticed(tmp_path: Path, sweep: Callable[..., tuple[Any, str]]) -> None:
-    code, text = sweep(tmp_path, *CPU, "launcher.setup=[exit 3]", *STEPS)
+    code, text = sweep(tmp_path, *CPU, "launcher.slurm_setup=[exit 3]", *STEPS)
     assert code == 1
     assert re.search("failed +ended without a result, see .*_log.out", text)
 
 
 @pytest.mark.parametrize(
     ("override", "reason"),
-    [("launcher.partition=nosuch", "[Ii]nvalid partition"), ("launcher.gpus=1", "Invalid generic resource")],
+    [
+        ("launcher.slurm_partition=nosuch", "[Ii]nvalid partition"),
+        ("launcher.gpus_per_node=1", "Invalid generic resource"),
+        ("launcher.slurm_additional_parameters={begin: nonsense}", "[Ii]nvalid time specification"),
+    ],
 )
 def test_what_the_cluster_does_not_have(
     tmp_path: Path,

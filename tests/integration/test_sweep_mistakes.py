@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reldrop.sweeps.launchers import Slurm
+from reldrop.sweeps.slurm import Slurm
 from reldrop.utils.errors import ReldropError
 
 
@@ -17,13 +17,13 @@ from reldrop.utils.errors import ReldropError
     [
         (["launcher=parallel", "launcher.jobs=0"], "launcher.jobs=0 must be at least 1 or null"),
         (["launcher=parallel", "launcher.job=2"], "did you mean launcher.jobs?"),
-        (["launcher=slurm", "+launcher.partitoin=gpu"], "did you mean launcher.partition?"),
+        (["launcher=slurm", "+launcher.slurm_partitoin=gpu"], "did you mean launcher.slurm_partition?"),
         (
-            ["launcher=slurm", "launcher.time=2", "launcher.signal_delay=120"],
-            "signal_delay=120 seconds leave nothing of 2 minutes",
+            ["launcher=slurm", "launcher.timeout_min=2", "launcher.slurm_signal_delay_s=120"],
+            "slurm_signal_delay_s=120 must be below 120 seconds, which is timeout_min=2",
         ),
-        (["launcher=slurm", "launcher.executor=pbs"], "launcher.executor='pbs' must be 'slurm' or 'local'"),
-        (["launcher=slurm", "launcher.executor=local", "launcher.gpus=2"], "has one process for a run"),
+        (["launcher=slurm", "launcher.cluster=pbs"], "launcher.cluster='pbs' must be 'slurm' or 'local'"),
+        (["launcher=slurm", "launcher.cluster=local", "launcher.gpus_per_node=2"], "has one process for a run"),
         (["-m", "seed=0,1", "+augmentation.probabilty=1"], "did you mean augmentation.probability? (in the run"),
     ],
 )

@@ -10,8 +10,8 @@ import pytest
 
 from reldrop.reporting.status import status_table
 from reldrop.runs.identity import run_folder
-from reldrop.runs.queue import PLANS
-from reldrop.sweeps import launchers
+from reldrop.runs.reader import RunFolder
+from reldrop.sweeps.local import Local
 from reldrop.utils.errors import ReldropError
 from tests.helpers.runs import QUICK, config
 from tests.helpers.sweeps import GRID, folders
@@ -69,23 +69,26 @@ def test_force_starts_over_once(
     folder = run_folder(config(tmp_path, *QUICK))
     assert (folder / "last.pt").exists()
     given: list[Any] = []
-    monkeypatch.setattr(launchers.Local, "run", lambda self, jobs, folder: given.extend(jobs) or [None] * len(jobs))
+    monkeypatch.setattr(Local, "run", lambda self, jobs, *_: given.extend(jobs) or [None] * len(jobs))
     sweep(tmp_path, "-m", *QUICK, "force=true")
-    assert [(job.folder, job.cfg["force"]) for job in given] == [(folder, False)]
+    assert [job.folder for job in given] == [folder]
+    assert not RunFolder(folder).config.force
+    assert RunFolder(folder).state == "waiting"
     assert not (folder / "last.pt").exists()
     assert not (folder / "summary.json").exists()
 
 
 @pytest.mark.parametrize("launcher", ["local", "parallel"])
 def test_the_command_is_taken_down(tmp_path: Path, sweep: Callable[..., tuple[Any, str]], launcher: str) -> None:
-    """That of the sweep, and the overrides of the run itself, from which tables make commands for what they lack."""
+    """That of the process, and the overrides of the run itself, from which tables make commands for what they lack."""
     sweep(tmp_path, "-m", f"launcher={launcher}", *QUICK, "trainer.epochs=1", "seed=3,4", "augmentation=none")
     started = {
         json.loads(path.read_text())["starts"][0]["command"]: json.loads(path.read_text())["starts"][0]["overrides"]
         for path in tmp_path.rglob("seed3*/environment.json")
     }
     ((command, overrides),) = started.items()
-    assert command.startswith(f"train.py -m launcher={launcher}")
+    expected = {"local": "train.py -m launcher=local", "parallel": ".*train(.py)? run=.*/none/seed3-"}
+    assert re.match(expected[launcher], command)
     assert {"augmentation=none", "seed=3", f"launcher={launcher}"} <= set(overrides)
 
 
@@ -95,23 +98,23 @@ def test_runs_that_wait_are_known(
     results = tmp_path / "results"
     during: list[str] = []
 
-    def watch(self: launchers.Local, jobs: list[Any], folder: Path) -> list[str | None]:
-        first = jobs[0].train()
+    def watch(self: Local, jobs: list[Any], logs: Path, train: Callable[[Path], Any]) -> list[str | None]:
+        train(jobs[0].folder)
         during.append(status_table(results))
-        return [first, *(job.train() for job in jobs[1:])]
+        for job in jobs[1:]:
+            train(job.folder)
+        return [None] * len(jobs)
 
-    monkeypatch.setattr(launchers.Local, "run", watch)
+    monkeypatch.setattr(Local, "run", watch)
     sweep(tmp_path, "-m", *QUICK, "augmentation=none", "seed=0,1,2")
     assert during[0].endswith("3 runs: 1 finished, 2 waiting\n")
     assert status_table(results).endswith("3 runs: 3 finished\n")
 
-    def refuse(self: launchers.Local, jobs: list[Any], folder: Path) -> list[str | None]:
+    def refuse(self: Local, jobs: list[Any], logs: Path, train: Callable[[Path], Any]) -> list[str | None]:
+        assert status_table(results).endswith("4 runs: 3 finished, 1 waiting\n")
         raise ReldropError("no")
 
-    monkeypatch.setattr(launchers.Local, "run", refuse)
+    monkeypatch.setattr(Local, "run", refuse)
     code, _ = sweep(tmp_path, "-m", *QUICK, "augmentation=none", "seed=2,3")
     assert code == "error: no"
     assert status_table(results).endswith("3 runs: 3 finished\n")
-    next((results / PLANS).glob("*.json")).write_text("{")
-    with pytest.raises(ReldropError, match=r"the list of a sweep's runs, cannot be read \(.*\); delete it"):
-        status_table(results)

@@ -20,8 +20,9 @@ from reldrop.evaluate import evaluate
 from reldrop.evaluation.robustness import Robustness
 from reldrop.runs.identity import run_folder
 from reldrop.runs.tracking import TrackingConfig
-from reldrop.sweeps.launchers import Parallel, Slurm
-from reldrop.sweeps.sweep import report
+from reldrop.sweeps.local import Parallel
+from reldrop.sweeps.outcomes import report
+from reldrop.sweeps.slurm import Slurm
 from reldrop.train import command, train
 from reldrop.training import schedulers as schedules
 from reldrop.training.config import TrainerConfig
@@ -127,11 +128,11 @@ WRONG = [  # choices, setting, what it must be
     ((), "tracking.project=null", "text or a number"),
     (("launcher=parallel",), "launcher.jobs=0", "at least 1 or null"),
     (SLURM, "launcher.nodes=1.5", WHOLE),
-    (SLURM, "launcher.memory=0", "above 0 or null"),
+    (SLURM, "launcher.mem_gb=0", "above 0 or null"),
     (SLURM, "launcher.wait=no", SWITCH),
-    (SLURM, "launcher.setup=module", LIST),
-    (SLURM, "launcher.sbatch=long", "a mapping"),
-    (SLURM, "launcher.executor=pbs", "'slurm' or 'local'"),
+    (SLURM, "launcher.slurm_setup=module", LIST),
+    (SLURM, "launcher.slurm_additional_parameters=long", "a mapping or null"),
+    (SLURM, "launcher.cluster=pbs", "'slurm' or 'local'"),
 ]
 MISSPELT = {
     "+sed=3": "sed is not a setting; did you mean seed?",
@@ -208,7 +209,9 @@ def test_every_choice_passes() -> None:
 
 
 def test_values_that_yaml_reads_as_numbers_and_whole_numbers_for_others_pass() -> None:
-    check_keys(composed("launcher=slurm", "launcher.account=123", "tracking.group=7", "name=2024", "optimizer.lr=1"))
+    check_keys(
+        composed("launcher=slurm", "launcher.slurm_account=123", "tracking.group=7", "name=2024", "optimizer.lr=1")
+    )
     check_keys(composed("augmentation.fill=1", "augmentation.scale=[1,1]", "dataset.mean=[0]", "tracking.tags=[1,a]"))
 
 
