@@ -3,6 +3,7 @@
 import fcntl
 import glob
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,7 @@ class RunFolder:
     def failure(self) -> str:
         """The error that the last start ended in, in a line; empty if it did not end in one."""
         lines = (self._read("FAILED", Path.read_text, "") or "").strip().splitlines() or [""]
-        return lines[-1].removeprefix(f"{ReldropError.__module__}.ReldropError: ")
+        return re.sub(r"^reldrop\.[\w.]+: ", "", lines[-1])  # the kind of an error of this package
 
     def _read(self, name: str, load: Callable[[Path], Content], advice: str) -> Content | None:
         path = self.path / name

@@ -29,7 +29,7 @@ def test_a_failed_run_stays_alone_and_the_next_sweep_trains_what_is_missing(
     code, text = sweep(tmp_path, *grid)
     assert code == 1
     assert "6 runs: 5 finished, 1 failed" in text
-    assert re.search(rf"{bad.name} +failed +checkpoint .* is damaged", text)
+    assert re.search(rf"{bad.name} +failed +/.*last.pt is damaged", text)
     assert "is damaged" in (bad / "FAILED").read_text()
     accuracy = json.loads((good[0] / "summary.json").read_text())["test_top1"]
     assert re.search(rf"{good[0].name} +finished +test accuracy {accuracy:.2%}", text)
@@ -55,7 +55,7 @@ def test_a_damaged_result_is_named(tmp_path: Path, sweep: Callable[..., tuple[An
     summary.write_text(whole[:50])
     for words in (["-m", *QUICK], QUICK):
         code, _ = sweep(tmp_path, *words)
-        assert re.match(rf"error: {summary} is damaged .*; delete it, and the same command writes it anew", code)
+        assert re.match(rf"error: {summary} is damaged .*; delete it, and the same command writes it again", code)
     summary.unlink()
     sweep(tmp_path, "-m", *QUICK)
     assert summary.read_text() == whole
