@@ -1,5 +1,6 @@
 """A run of a sweep on its way to the process that trains it: its folder, see `reldrop.runs.run.prepare`."""
 
+import re
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -83,4 +84,5 @@ class Launcher(Protocol):
 
 def _quoted(path: Path) -> str:
     """Return a path as Hydra's command line takes it, whatever characters it has."""
-    return "'" + str(path).replace("'", r"\'") + "'"
+    text = str(path)
+    return text if re.fullmatch(r"[\w./+-]+", text) else "'" + text.replace("'", r"\'") + "'"
