@@ -11,7 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from reldrop.config import CONFIG_PATH, suggest
+from reldrop.config import CONFIG_PATH, check_inputs, check_keys, check_scale, suggest
 from reldrop.distributed.launch import abort, disconnect, launched
 from reldrop.sweeps.hydra_launcher import register
 from reldrop.sweeps.outcomes import report
@@ -34,9 +34,24 @@ def train(cfg: DictConfig, overrides: Sequence[str] | None = None, hooks: Sequen
     Raises:
         ReldropError: for anything that the user can correct.
     """
+    check(cfg)
     from reldrop.training import run
 
     return run.train(cfg, overrides, [*_measurements(cfg), *hooks], _examples)
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse what is wrong with the configuration of a run, before any work starts.
+
+    Raises:
+        ReldropError: naming the mistake.
+    """
+    check_keys(cfg)
+    check_scale(cfg)
+    check_inputs(cfg)
+    from reldrop.training.run import check_parts
+
+    check_parts(cfg)
 
 
 def _measurements(cfg: DictConfig) -> list["Hook"]:

@@ -28,39 +28,19 @@ class Hook:
     With several processes, each has its hooks, and all are called at the same times.
     """
 
-    def before_epoch(self, trainer: "Trainer") -> None:
-        """The network is in training mode; the epoch may go on in its middle."""
-
-    def before_step(self, trainer: "Trainer", batch: Batch) -> None:
-        """A batch is about to be trained on."""
-
-    def after_attribution(self, trainer: "Trainer") -> None:
-        """The relevance of a batch is computed; its training forward follows."""
-
-    def after_step(self, trainer: "Trainer", output: "StepOutput") -> None:
-        """The weights are updated, and the step is counted."""
-
-    def before_evaluation(self, trainer: "Trainer") -> None:
-        """The last step of the epoch is done."""
-
-    def before_eval_batch(self, trainer: "Trainer") -> None:
-        """The network is about to be evaluated on a batch. Processes have unequal numbers of them."""
-
-    def measure(self, trainer: "Trainer", record: dict[str, Any]) -> None:
-        """Add to the record of the epoch; the network is in evaluation mode."""
-
-    def after_epoch(self, trainer: "Trainer", record: dict[str, Any]) -> None:
-        """The epoch is measured and counted."""
-
-    def before_checkpoint(self, trainer: "Trainer") -> None:
-        """A checkpoint is about to be written amid an epoch or after it."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs of this hook."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` returned."""
+    # fmt: off
+    def before_epoch(self, trainer: "Trainer") -> None: ...  # the network is in training mode; perhaps amid an epoch
+    def before_step(self, trainer: "Trainer", batch: Batch) -> None: ...
+    def after_attribution(self, trainer: "Trainer") -> None: ...  # the training forward of the batch follows
+    def after_step(self, trainer: "Trainer", output: "StepOutput") -> None: ...  # the weights are updated, the step counted
+    def before_evaluation(self, trainer: "Trainer") -> None: ...  # after the last step of the epoch
+    def before_eval_batch(self, trainer: "Trainer") -> None: ...  # processes have unequal numbers of them
+    def measure(self, trainer: "Trainer", record: dict[str, Any]) -> None: ...  # to add to the record, in evaluation mode
+    def after_epoch(self, trainer: "Trainer", record: dict[str, Any]) -> None: ...  # it is measured and counted
+    def before_checkpoint(self, trainer: "Trainer") -> None: ...
+    def state_dict(self) -> dict[str, Any]: return {}  # what a resumed run needs of the hook
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    # fmt: on
 
 
 class FiniteLoss(Hook):
@@ -83,12 +63,6 @@ class FiniteLoss(Hook):
         self._check(trainer)
         self._unchecked = output
 
-    def before_evaluation(self, trainer: "Trainer") -> None:
-        self._check(trainer)
-
-    def before_checkpoint(self, trainer: "Trainer") -> None:
-        self._check(trainer)
-
     def _check(self, trainer: "Trainer") -> None:
         output, self._unchecked = self._unchecked, None
         if output is None or torch.isfinite(output.loss):
@@ -100,6 +74,8 @@ class FiniteLoss(Hook):
             f"checkpoint before it is kept in {self.folder}; try a smaller optimizer.lr, trainer.clip_grad_norm or another "
             "trainer.precision"
         )
+
+    before_evaluation = before_checkpoint = _check
 
 
 class EvalAfterAttribution(Hook):

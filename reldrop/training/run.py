@@ -11,7 +11,7 @@ from torch import nn
 
 from reldrop.attribution import Attribution, Recycled
 from reldrop.attribution.recycled import RelevanceCache
-from reldrop.config import build, check_inputs, check_keys, check_scale, kind_of, machine
+from reldrop.config import build, kind_of, machine
 from reldrop.data import Data
 from reldrop.distributed.launch import start_fabric
 from reldrop.runs.reader import summary_of
@@ -39,7 +39,7 @@ def train(
     """Train the run that `cfg` describes, or go on with it, and return its summary.
 
     Args:
-        cfg: the composed configuration.
+        cfg: the composed configuration, checked.
         overrides: what it was composed with, for the run folder; None if that is not known.
         own_hooks: further hooks of the trainer, called before those that write checkpoints.
         draw: makes a figure of the trained network for Weights & Biases.
@@ -47,7 +47,6 @@ def train(
     Raises:
         ReldropError: for anything that the user can correct.
     """
-    check(cfg)
     config: TrainerConfig = build(cfg, "trainer")
     fabric = start_fabric(machine(cfg).accelerator, config.precision, config.batch_size)
     first = fabric.is_global_zero
@@ -61,7 +60,11 @@ def train(
             data = build(cfg, "dataset").to(fabric.device)
         report, signals = Report(config.epochs, data.unit), Signals()
         trainer = build_trainer(cfg, config, fabric, data, run, signals, [*own_hooks, report])
-        resume(trainer, run)
+        state = fabric.broadcast(run.load("last.pt"))
+        run.rewind(state["epoch"] if state else 0)
+        if state is not None:
+            trainer.load_state_dict(state)
+            logger.info("resuming after %d epochs and %d batches", trainer.epoch, trainer.batch)
         if first:
             settings = OmegaConf.to_container(cfg, resolve=True)
             report.tracker = start_tracking(cfg.tracking, run=run, config=settings, name=run.path.name)
@@ -70,7 +73,8 @@ def train(
             with signals:
                 trainer.fit()
             if first:
-                summary = summarize(run, data)
+                sizes = {"train_samples": len(data.train), "test_samples": len(data.test)}
+                summary = {**summary_of(run.history()), "dataset": data.name, "source": data.source, **sizes}
                 if draw is not None and cfg.tracking.mode != "disabled":
                     report.tracker.log_image("examples", draw(trainer), trainer.epoch)
                 run.finish(summary)
@@ -144,27 +148,6 @@ def relevance_cache(
     return attribution.cache(model, data)
 
 
-def resume(trainer: Trainer, run: Run | NullRun) -> None:
-    """Go on from the last checkpoint of the run, if there is one."""
-    state = trainer.fabric.broadcast(run.load("last.pt"))
-    run.rewind(state["epoch"] if state else 0)
-    if state is not None:
-        trainer.load_state_dict(state)
-        logger.info("resuming after %d epochs and %d batches", trainer.epoch, trainer.batch)
-
-
-def check(cfg: DictConfig) -> None:
-    """Refuse what is wrong with the configuration of a run, before any work starts.
-
-    Raises:
-        ReldropError: naming the mistake.
-    """
-    check_keys(cfg)
-    check_scale(cfg)
-    check_inputs(cfg)
-    check_parts(cfg)
-
-
 def check_parts(cfg: DictConfig) -> None:
     """Build the parts that need no data once, so that their mistakes show before the data are read."""
     build(cfg, "attribution")
@@ -172,17 +155,6 @@ def check_parts(cfg: DictConfig) -> None:
     build_augmentation(cfg, {"normalization": ((0.0,), (1.0,))} if on_images else {})
     optimizer = build(cfg, "optimizer", [nn.Parameter(torch.zeros(1))])
     build(cfg, "scheduler", optimizer, epochs=1, steps_per_epoch=1)
-
-
-def summarize(run: Run, data: Data) -> dict[str, Any]:
-    """Return last and best accuracies, side by side, and what they were measured on."""
-    return {
-        **summary_of(run.history()),
-        "dataset": data.name,
-        "source": data.source,
-        "train_samples": len(data.train),
-        "test_samples": len(data.test),
-    }
 
 
 class Report(hooks.Hook):
