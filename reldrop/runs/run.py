@@ -172,8 +172,8 @@ def discard(folder: Path) -> None:
     if RunFolder(folder).state == "waiting":
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # other runs are there
-            folder.parent.rmdir()
-            folder.parent.parent.rmdir()
+            for parent in folder.parents[:3]:
+                parent.rmdir()
 
 
 def load_prepared(folder: Path, overrides: Sequence[str] = ()) -> DictConfig:
