@@ -6,7 +6,8 @@ DEMO := results/demo
 RESULTS ?= results
 WORKERS ?= 2
 
-.PHONY: demo test test-slow tables figures setup lint clean
+
+.PHONY: docs demo test test-slow tables figures setup lint clean
 
 demo: setup
 	$(RUN) -m reldrop.train -m augmentation=none,random_erasing,reldrop_block seed=0,1,2 results_dir=$(DEMO)
@@ -46,6 +47,10 @@ lint: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
+
+# The site, with an API reference from the docstrings; a warning or a broken link is an error.
+docs: setup
+	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 clean:
 	rm -rf $(VENV) $(DEMO)
