@@ -19,6 +19,7 @@ from reldrop.runs.run import NullRun, Run
 from reldrop.runs.tracking import Tracker, start_tracking
 from reldrop.training import hooks
 from reldrop.training.config import MonitorConfig, TrainerConfig
+from reldrop.training.contracts import check_attribution, check_augmentation
 from reldrop.training.trainer import Trainer
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import derive_seed
@@ -100,8 +101,12 @@ def build_trainer(
     model = build(cfg, "backbone", **data.model_kwargs)
     attribution = build(cfg, "attribution")
     augmentation = build_augmentation(cfg, data.augmentation_kwargs)
+    sample = data.dummy_input()
+    two = torch.cat([sample, sample])
+    check_augmentation(augmentation, two, data.num_classes)
     if augmentation.needs_relevance:
-        attribution.check(model, data.dummy_input())
+        attribution.check(model, sample)
+        check_attribution(attribution, model, two, torch.arange(2) % data.num_classes)
     optimizer = build(cfg, "optimizer", model.parameters())
     steps = data.steps_per_epoch(config.batch_size)
     scheduler = build(cfg, "scheduler", optimizer, epochs=config.epochs, steps_per_epoch=steps)
