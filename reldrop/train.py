@@ -92,7 +92,7 @@ def main(cfg: DictConfig) -> float:
 
 def command() -> None:
     """Run `main`, and help with misspelt settings."""
-    register(train)
+    register(train, check)
     if launched().rank:
         sys.stderr = io.StringIO()  # Hydra's messages come before `main`, in all processes alike
     try:

@@ -20,11 +20,12 @@ class ReldropLauncher(Launcher):
     """Hands the runs of a sweep to `reldrop.sweeps.sweep.Sweep`."""
 
     train: Callable[[DictConfig], Any]
+    check: Callable[[DictConfig], None]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from reldrop.sweeps.sweep import Sweep
 
-        self.sweep = Sweep(hydra_context.config_loader, config, type(self).train)
+        self.sweep = Sweep(hydra_context.config_loader, config, type(self).train, type(self).check)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
         """Return for each run its test accuracy, or nan: a failed one is in the table, and no error of the sweep."""
@@ -32,15 +33,16 @@ class ReldropLauncher(Launcher):
         return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in values]
 
 
-def register(train: Callable[[DictConfig], Any]) -> None:
+def register(train: Callable[[DictConfig], Any], check: Callable[[DictConfig], None]) -> None:
     """Make the launcher known to Hydra as hydra/launcher=reldrop; call it before `hydra.main` runs.
 
     Hydra takes launchers only from the package hydra_plugins, so the launcher gets a name there.
 
     Args:
         train: trains the run of a configuration in this process.
+        check: refuses a configuration with a mistake.
     """
-    ReldropLauncher.train = staticmethod(train)
+    ReldropLauncher.train, ReldropLauncher.check = staticmethod(train), staticmethod(check)
     ReldropLauncher.__module__ = f"{PACKAGE}.reldrop"
     Plugins.instance().register(ReldropLauncher)
     with suppress(ImportError):  # there is one if another plugin is installed

@@ -30,10 +30,17 @@ class Sweep:
         loader: composes the configuration of each run.
         config: the composed configuration of the sweep, with the node `hydra`.
         train: trains the run of a configuration in this process.
+        check: refuses a configuration with a mistake.
     """
 
-    def __init__(self, loader: ConfigLoader, config: DictConfig, train: Callable[[DictConfig], Any]) -> None:
-        self._loader, self._config, self._train = loader, config, train
+    def __init__(
+        self,
+        loader: ConfigLoader,
+        config: DictConfig,
+        train: Callable[[DictConfig], Any],
+        check: Callable[[DictConfig], None],
+    ) -> None:
+        self._loader, self._config, self._train, self._check = loader, config, train, check
         with _short_errors():
             check_group(config, "launcher")
             self._launcher = build(config, "launcher")
@@ -62,12 +69,10 @@ class Sweep:
         Returns:
             its folder, its configuration, and all that it was composed with.
         """
-        from reldrop.training.run import check  # imports torch, after the settings of the launcher have been checked
-
         composed = self._loader.load_sweep_config(self._config, overrides)
         cfg = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
         try:
-            check(cfg)
+            self._check(cfg)
             return run_folder(cfg).absolute(), cfg, list(composed.hydra.overrides.task)
         except ReldropError as error:
             own = [override for override in overrides if not override.startswith("launcher")]
