@@ -33,9 +33,6 @@ GROUPS = (
     "tracking",
     "launcher",
 )
-TARGETS = {  # of groups without `_target_`
-    "scale": "reldrop.config.Scale",
-}
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,9 @@ def check_keys(cfg: DictConfig) -> None:
         ReldropError: naming the key, its value, and what would be right.
     """
     check_choices(f"{group}=null" for group in GROUPS if cfg.get(group) is None)
-    check(cfg, RunSettings, groups=(*GROUPS, *TARGETS))
+    check(cfg, RunSettings, groups=GROUPS)
+    if "scale" in cfg:
+        check_settings(_container(cfg.scale), Scale, "scale")
 
 
 def check_choices(overrides: Iterable[str]) -> None:
@@ -131,7 +130,7 @@ def _container(settings: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 def _target(settings: Mapping[str, Any], group: str) -> Callable[..., Any]:
     """Return the class or function that a group describes."""
-    path = settings.get("_target_") or TARGETS.get(group)
+    path = settings.get("_target_")
     try:
         target = get_object(path)
     except Exception as error:  # importing it may raise anything

@@ -11,7 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from reldrop.config import CONFIG_PATH, check_inputs, check_keys, check_scale, suggest
+from reldrop.config import CONFIG_PATH, check_choices, check_inputs, check_keys, check_scale, suggest
 from reldrop.distributed.launch import abort, disconnect, launched
 from reldrop.sweeps.hydra_launcher import register
 from reldrop.sweeps.outcomes import report
@@ -96,8 +96,11 @@ def command() -> None:
     if launched().rank:
         sys.stderr = io.StringIO()  # Hydra's messages come before `main`, in all processes alike
     try:
+        check_choices(sys.argv[1:])
         main()
         disconnect()
+    except ReldropError as error:
+        abort(f"error: {error}")
     except SystemExit as stop:
         hint = suggest(sys.argv[1:], CONFIG_PATH) if stop.code == 1 else None
         if stop.code == 1:

@@ -22,12 +22,6 @@ OUTSIDE = ("machine", "monitor", "tracking", "launcher", "scale", "data_dir", "r
 # without it. With this value, a setting is no part of the hash; so it must stay, also when the default changes later.
 ADDED_LATER: dict[str, Any] = {}
 
-NOT_IDENTITY = (  # until they have moved to another group
-    "trainer.sync_batchnorm",
-    "dataset.workers",
-    "dataset.cache_dir",
-)
-
 
 def identity(cfg: DictConfig) -> dict[str, Any]:
     """Return the settings that a run's result depends on, "group.setting" -> value.
@@ -37,15 +31,14 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ReldropError: where a value is missing or an interpolation leads nowhere.
     """
-    content = _portable(resolved(cfg))
     settings = {}
-    for group, value in content.items():
+    for group, value in resolved(cfg).items():
         if group in (*OUTSIDE, "identity_version"):
             continue
         if isinstance(value, dict) and "name" in value:  # null: a data set has that of its folder
             value = {key: item for key, item in value.items() if key != "_target_"}
         settings[group] = _plain(value)
-    return {key: value for key, value in flatten(settings) if key not in NOT_IDENTITY}
+    return dict(flatten(settings))
 
 
 def run_hash(identity: dict[str, Any]) -> str:
@@ -107,16 +100,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _portable(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a resolved configuration with paths relative to data_dir: alike on all machines."""
-    base = str(config.get("data_dir") or "")
-
-    def relative(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: relative(item) for key, item in value.items()}
-        inside = isinstance(value, str) and base and (value == base or value.startswith(f"{base}/"))
-        return value[len(base) :] if inside else value
-
-    return {key: value if key == "data_dir" else relative(value) for key, value in config.items()}

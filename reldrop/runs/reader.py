@@ -213,16 +213,7 @@ class Checkpoint:
 
     def data(self, data_dir: str | None = None) -> "Data":
         """Read the data of the run, from `data_dir` instead of where the run had them, unless it is None."""
-        cfg = self.cfg
-        if data_dir is not None:
-            moved = {
-                key: data_dir + value.removeprefix(str(cfg.data_dir))
-                for key, value in cfg.dataset.items()
-                if isinstance(value, str)
-                and Path(value).is_relative_to(str(cfg.data_dir))
-                and key in ("root", "cache_dir")
-            }
-            cfg = OmegaConf.merge(cfg, {"dataset": moved, "data_dir": data_dir})
+        cfg = self.cfg if data_dir is None else OmegaConf.merge(self.cfg, {"data_dir": data_dir})
         return build(cfg, "dataset")
 
     def network(self, **options: Any) -> "nn.Module":
