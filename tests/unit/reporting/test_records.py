@@ -37,15 +37,15 @@ def test_the_hash_is_that_of_the_run_folder(tmp_path, experiment):
     assert run_folder(cfg).name == f"seed3-{record.config_hash}"
 
 
-def test_where_the_data_lie_is_no_setting(results):
+def test_where_the_data_are_stored_is_no_setting(results):
     file = next(results.glob("runs/*/none/seed0*/config.yaml"))
     config = OmegaConf.load(file)
-    config.data_dir, config.dataset.root = "/a/b", "${data_dir}/c"
+    config.data_dir, config.machine.cache_dir = "/a/b", "${data_dir}/c"
     here = Record.of("here", config, figures={})
     config.data_dir = "/elsewhere"
     there = Record.of("there", config, figures={})
     assert here.setting == there.setting
-    assert here.settings["dataset.root"] == "/c"
+    assert here.settings == there.settings
 
 
 def test_an_unreadable_run_among_good_ones(capsys, monkeypatch, results):

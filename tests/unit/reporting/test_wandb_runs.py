@@ -44,7 +44,7 @@ def test_runs_of_wandb_are_those_of_the_folders(records, wandb):
 
 
 def test_commands_of_runs_of_wandb(records, wandb):
-    words = ["results_dir=fix", "trainer.epochs=5", "dataset.subset=800", "trainer.progress=false"]
+    words = ["results_dir=fix", "trainer.epochs=5", "dataset.subset=800", "machine.progress=false"]
     answers = FakeApi().runs("lab/reldrop")
     run = next(answers)
     run.metadata["args"] = ["augmentation=none", "seed=0", *words]
