@@ -252,7 +252,7 @@ LIBRARY: list[tuple[Callable[[], Any], str]] = [
     (lambda: data.digits(mean=[0.3], std=[0.3], flip="no"), "flip='no' must be true or false"),
     (lambda: data.shapes(points=1), "points=1 must be at least 2"),
     (lambda: PointTransform(shift=-1), "shift=-1 must be at least 0"),
-    (lambda: schedules.cosine(None, epochs=1, steps_per_epoch=1, minimum=-1), "minimum=-1 must be at least 0"),
+    (lambda: schedules.cosine(None, epochs=1, steps_per_epoch=1, eta_min=-1), "eta_min=-1 must be at least 0"),
     (lambda: Parallel(jobs=0), "jobs=0 must be at least 1"),
     (lambda: Slurm(nodes=1.5), "nodes=1.5 must be a whole number"),
     (lambda: Robustness(steps=True), "steps=true must be a whole number"),
