@@ -12,12 +12,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from reldrop import attribution, augmentation, data, metrics
+from reldrop import attribution, augmentation, data
 from reldrop.backbones import point_network, timm_model
 from reldrop.config import CONFIG_PATH, RunSettings, check_choices, check_group, check_keys
 from reldrop.data.points.transforms import PointTransform
 from reldrop.evaluate import evaluate
 from reldrop.evaluation.robustness import Robustness
+from reldrop.evaluation.zero_shot import ZeroShot
 from reldrop.runs.identity import run_folder
 from reldrop.runs.tracking import TrackingConfig
 from reldrop.sweeps.local import Parallel
@@ -151,7 +152,7 @@ WRONG_EVALUATION = [
     ("figures=no", SWITCH),
     ("force=no", SWITCH),
     ("limit=1.5", f"{WHOLE} or null"),
-    ("workers=-1", "at least 0"),
+    ("machine.workers=-1", "at least 0 or null"),
     ("checkpoint=first", "'last' or 'best'"),
     ("run={a: 1}", "text or a number or a list or null"),
     ("suite.steps=0", "at least 1"),
@@ -256,7 +257,7 @@ LIBRARY: list[tuple[Callable[[], Any], str]] = [
     (lambda: Parallel(jobs=0), "jobs=0 must be at least 1"),
     (lambda: Slurm(nodes=1.5), "nodes=1.5 must be a whole number"),
     (lambda: Robustness(steps=True), "steps=true must be a whole number"),
-    (lambda: metrics.ZeroShot("a", "r", "o", "val"), "val='val' must be a list"),
+    (lambda: ZeroShot("a", "r", "o", "val"), "val='val' must be a list"),
     (lambda: TrainerConfig(**TRAINER), "epochs=1.5 must be a whole number"),
     (lambda: TrackingConfig("on", "p", None, None, (), None), "mode='on' must be 'disabled'"),
 ]
