@@ -50,6 +50,7 @@ lint: setup
 
 # The site, with an API reference from the docstrings; a warning or a broken link is an error.
 docs: setup
+	rm -rf docs/_api docs/_build
 	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 clean:

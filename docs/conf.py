@@ -17,6 +17,7 @@ autosummary_generate = True
 autosummary_ignore_module_all = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 default_role = "code"  # docstrings set names in single backticks, as torch's comments do
 myst_heading_anchors = 3

@@ -13,7 +13,7 @@ from reldrop.utils.errors import ReldropError
 
 
 def find_set(folder: Path, name: str) -> Files | None:
-    """Return the images of one of `SETS` in `folder`/WNID/**, labelled by the 1,000 classes; None without the folder.
+    """Return the images of one of `SETS` in folders `folder/WNID`, labelled by the 1,000 classes; None without the folder.
 
     Raises:
         ReldropError: there are no class folders, one of them is empty, or none of the set's classes.
@@ -27,7 +27,7 @@ def find_val(folders: Sequence[Path], label_places: Sequence[Path]) -> Files | N
     """Return ImageNet's val images from the first of `folders` that exists, labelled by the 1,000 classes; else None.
 
     Args:
-        folders: with folders of classes, WNID/**, or all images in one, in the official order of their names.
+        folders: with folders `WNID` of classes, or all images in one, in the official order of their names.
         label_places: folders in which the labels of the latter are looked for, see `reldrop.data.images.imagenet_labels`; the
             one above `folders` is looked through first.
 

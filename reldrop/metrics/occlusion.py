@@ -52,13 +52,13 @@ def step_counts(features: int, steps: int) -> list[int]:
 
 
 def most_first(order: Tensor, counts: Sequence[int], shape: Sequence[int]) -> Iterator[Tensor]:
-    """Yield, for each count, the mask (B, *shape) of that many features of the lowest ranks."""
+    """Yield, for each count, the mask `(B, *shape)` of that many features of the lowest ranks."""
     for count in counts:
         yield (order < count).view(shape)
 
 
 def least_first(order: Tensor, counts: Sequence[int], shape: Sequence[int]) -> Iterator[Tensor]:
-    """Yield, for each count, the mask (B, *shape) of that many features of the highest ranks."""
+    """Yield, for each count, the mask `(B, *shape)` of that many features of the highest ranks."""
     for count in counts:
         yield (order >= order.shape[1] - count).view(shape)
 

@@ -12,12 +12,12 @@ from torch import Tensor
 def region_metrics(relevance: Tensor, region: Tensor) -> dict[str, Tensor]:
     """Compare relevance with a region S of the features, as a box around an object or a mask of it.
 
-    rank_accuracy: share of S among the |S| most relevant features (Arras, Osman, Samek 2022, "CLEVR-XAI").
-    mass_accuracy: share of the positive relevance that lies in S (ibid.).
-    pointing_game: 1 if the most relevant feature lies in S, else 0 (Zhang et al. 2018, "Top-down Neural Attention by
-        Excitation Backprop"), without their tolerance around S. Of several such features, the share in S.
-    relevance_per_area: mass accuracy divided by area; 1 for relevance that takes no notice of S.
-    area: share of all features that lie in S.
+    - rank_accuracy: share of S among the n most relevant features, n the size of S (Arras, Osman, Samek 2022, "CLEVR-XAI").
+    - mass_accuracy: share of the positive relevance that is in S (ibid.).
+    - pointing_game: 1 if the most relevant feature is in S, else 0 (Zhang et al. 2018, "Top-down Neural Attention by
+      Excitation Backprop"), without their tolerance around S. Of several such features, the share in S.
+    - relevance_per_area: mass accuracy divided by area; 1 for relevance that does not depend on S.
+    - area: share of all features that are in S.
 
     Args:
         relevance: (B, ...), e.g. (B, H, W) of images or (B, N) of clouds.
@@ -44,12 +44,12 @@ def region_metrics(relevance: Tensor, region: Tensor) -> dict[str, Tensor]:
 
 
 def sparsity(relevance: Tensor) -> dict[str, Tensor]:
-    """Say over how many features |R| spreads, whatever its sum.
+    """Say over how many features the magnitudes m of relevance spread, whatever their sum.
 
-    gini: Gini index, sum_i (2 i - P - 1) |R|_i / (P sum |R|) over the P features in ascending order; 0 if all have the
-        same, 1 - 1 / P if one has everything (Hurley, Rickard 2009, "Comparing Measures of Sparsity").
-    effective_features: exp of the entropy of |R| / sum |R|, P if all have the same, 1 if one has everything.
-    effective_share: that divided by P.
+    - gini: Gini index, `sum_i (2 i - P - 1) m_i / (P sum m)` over the P features in ascending order; 0 if all have the
+      same, `1 - 1 / P` if one has everything (Hurley, Rickard 2009, "Comparing Measures of Sparsity").
+    - effective_features: exp of the entropy of `m / sum m`, P if all have the same, 1 if one has everything.
+    - effective_share: that divided by P.
 
     Args:
         relevance: (B, ...).

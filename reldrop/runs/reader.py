@@ -39,11 +39,11 @@ class RunFolder:
         overrides.yaml: the words that it was composed with.
         environment.json: versions, devices and command of every start.
         metrics.jsonl: one record a line.
-        *.pt: checkpoints.
+        last.pt, best.pt, epochN.pt: checkpoints.
         summary.json: the result; it is written last, so that its presence means that the run is finished.
         FAILED: the traceback of the last start, if it ended in one.
         lock: process and host that hold the folder, or held it last.
-        *.json: evaluations.
+        evaluation.json, zero_shot.json: evaluations, with their samples in .npz.
 
     Args:
         path: of the folder, whether or not it exists.

@@ -30,7 +30,7 @@ def imagenet(
     on_decode_error: Literal["error", "skip"] = "error",
     machine: Machine = Machine(),
 ) -> ImageListing:
-    """Read ImageNet from `train`/WNID/** and `val`/WNID/** or `val`/*.JPEG; the val images are the test split.
+    """Read ImageNet from folders `train/WNID` and `val/WNID`, or files `val/NAME.JPEG`; the val images are the test split.
 
     Training sees random crops, resized, and evaluation the center.
 
