@@ -121,9 +121,8 @@ class Trainer:
         with self.fabric.autocast():
             relevance, rng = self.relevance_of(batch), self.rng("occlusion")
             occluded, targets = self.augmentation(batch.inputs, batch.targets, relevance, rng, batch.shard)
-        inputs = self.data.transform(
-            occluded, self.rng("perturb"), batch.shard
-        )  # after the occlusion, as in the release
+        # After the occlusion, as in the release.
+        inputs = self.data.transform(occluded, self.rng("perturb"), batch.shard)
         logits = self.model(inputs)
         loss = self.criterion(logits, targets)
         # Gradients become the mean over processes; with this weight, it is that of the mean over the whole batch.
