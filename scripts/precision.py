@@ -22,7 +22,7 @@ NEAR = 2  # pixels; behind a stem with stride 2, all four pixels of a cell have 
 
 
 def agreement(one: Tensor, other: Tensor) -> dict[str, Tensor]:
-    """Return for maps (n, ...) whether their largest values lie in the same place, or near, and how their top 5 % overlap."""
+    """Return for maps (n, ...) whether their largest values are in the same place, or near, and how their top 5 % overlap."""
     places = [maps.flatten(1).argmax(1) for maps in (one, other)]
     found = {"same center": places[0] == places[1]}
     if one.ndim == 3:  # images

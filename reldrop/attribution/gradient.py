@@ -35,7 +35,7 @@ class GradientLRP(Attribution):
         conv_rule: "epsilon", or "zplus" for the convolutions behind the stem.
         input_rule: "flat" spreads the relevance of a stem neuron evenly over its receptive field, which on point clouds is one
             point; "epsilon" goes on to the pixels or coordinates. (The relevance of coordinates depends on where the
-            origin lies, and a point there has none.)
+            origin is, and a point there has none.)
         stabilizer: epsilon of all other sums (residual, average pool, Flat, ZPlus), >= 0; 1e-6 in zennit.
         attention: how relevance passes attention in transformers: "attnlrp" (Achtibat et al. 2024) splits it between
             values, queries and keys; "cplrp" (Ali et al. 2022) hands all of it to the values.

@@ -172,7 +172,7 @@ class RelevanceSparsity(Measurement):
 
 
 class RelevanceRegions(Measurement):
-    """How much relevance lies in the region of interest, see `reldrop.metrics.regions.region_metrics`."""
+    """How much relevance is in the region of interest, see `reldrop.metrics.regions.region_metrics`."""
 
     group = "regions"
 

@@ -74,7 +74,7 @@ class ZeroShot(Suite):
         """Return the images of each set there is, and the names of those that are not there.
 
         Args:
-            root: folder that the data sets lie in.
+            root: folder that holds the data sets.
             limit: at most that many images of each set; None for all.
 
         Raises:

@@ -1,8 +1,8 @@
-"""How much relevance lies in the region of interest, and over how many features it spreads.
+"""How much relevance is in the region of interest, and over how many features it spreads.
 
 Both take a batch and return a figure for each sample, which depends on no other sample. Features of equal relevance have
 no order among themselves: where a ranking cuts through them, the result is the mean over all orders they could have. So a
-map without any differences points at the region as often as chance does, wherever that lies.
+map without any differences points at the region as often as chance does, wherever it is.
 """
 
 import torch
@@ -70,7 +70,7 @@ def sparsity(relevance: Tensor) -> dict[str, Tensor]:
 
 
 def _share_of_top(relevance: Tensor, region: Tensor, count: Tensor) -> Tensor:
-    """Return which share of the `count` (B,) most relevant features lies in the region, in the mean over ties."""
+    """Return which share of the `count` (B,) most relevant features is in the region, in the mean over ties."""
     least = relevance.sort(1, descending=True).values.gather(1, count[:, None] - 1)
     above, equal = relevance > least, relevance == least
     remaining = count - above.sum(1)  # places for those that are equal
