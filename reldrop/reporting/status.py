@@ -32,6 +32,6 @@ def status(run: RunFolder) -> tuple[str, str, str]:
     try:
         return state, run.progress, run.failure if state == "failed" else ""
     except (ReldropError, KeyError, TypeError, AttributeError) as error:
-        if state == "running" or not run.path.exists():  # it may only just have begun to write, or has no folder yet
+        if state == "running":  # it may only just have begun to write
             return state, "", ""
         return "unreadable", "", first_line(error)
