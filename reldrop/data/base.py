@@ -1,7 +1,8 @@
 """`Data`: what training and evaluation read of a data set, whatever its inputs are."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -38,18 +39,36 @@ class Batch(NamedTuple):
 Collate = Callable[[Tensor, int, int, Shard], "tuple[Tensor, Crops | None]"]
 
 
-class Split(Protocol):
-    """The N items of one split, with `labels`, int64 (N,)."""
+@dataclass(eq=False)
+class Split:
+    """The N items of one split in memory.
 
+    Attributes:
+        stored: (N, ...), perhaps mapped from a file.
+        labels: int64 (N,).
+    """
+
+    stored: Any
     labels: Tensor
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.labels)
 
-    def to(self, device: torch.device | str) -> Self: ...
+    def __getitem__(self, indices: Tensor) -> Self:
+        return type(self)(self.stored[indices].contiguous(), self.labels[indices])
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the labels, and the items where they are in memory, to `device`."""
+        if isinstance(self.stored, Tensor):
+            self.stored = self.stored.to(device)
+        self.labels = self.labels.to(device)
+        return self
 
     def batches(self, order: Tensor, batch_size: int, sharder: BatchSharder = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the items of `order`, int64 on the CPU, as they are stored, and which they are, on the split's device."""
-        ...
+        if len(order):  # split() would make an empty batch of no items
+            for index in sharder.split(order.to(self.labels.device), batch_size):  # moved once: each copy would wait
+                yield self.stored[index], index
 
 
 class Data:
@@ -61,8 +80,7 @@ class Data:
         name: of the data set.
         classes: names of the classes, in the order of the labels.
         source: where it was read from.
-        train: training split.
-        test: test split.
+        train, test: the splits.
         validation: split held out of the training items, if any.
 
     Raises:
@@ -104,9 +122,9 @@ class Data:
 
     def collate(self, epoch: int, seed: int) -> Collate:
         """Return the function that makes the training batches of an epoch; what it draws depends on epoch and seed alone."""
-        return lambda stored, number, first, shard: (self.network_inputs(stored), None)
+        return lambda stored, number, first, shard: (self.normalize(stored), None)
 
-    def network_inputs(self, stored: Tensor) -> Tensor:
+    def normalize(self, stored: Tensor) -> Tensor:
         """Turn items as a split yields them into network inputs."""
         return stored
 
@@ -134,13 +152,12 @@ class Data:
     def train_batches(
         self, epoch: int, *, batch_size: int, seed: int, start: int = 0, sharder: BatchSharder = ALL
     ) -> Iterator[Batch]:
-        """Yield the training items of an epoch, shuffled, each once.
+        """Yield the training items of an epoch, counted from 0, shuffled, each once.
 
         All draws depend on the seed, the epoch and the place in it: the batches from `start` on are the same for every
         `start`, any number of workers and any number of processes.
 
         Args:
-            epoch: number of the epoch, from 0.
             batch_size: items a batch. The last batch has what is left, but a single item is left out, since batch norm
                 cannot train on one.
             seed: of the run.
@@ -163,11 +180,9 @@ class Data:
     def eval_batches(
         self, split: str, *, batch_size: int, limit: int | None = None, sharder: BatchSharder = ALL
     ) -> Iterator[Batch]:
-        """Yield the items of a split in a fixed order.
+        """Yield the items of a split, train, validation or test, in a fixed order.
 
         Args:
-            split: train, validation or test.
-            batch_size: items a batch.
             limit: only that many items, evenly over the classes, the same ones for every run; None for all.
             sharder: which batches to yield, each process others and none twice. One may have none.
 
@@ -180,7 +195,7 @@ class Data:
         count = None if limit is None else min(limit, len(chosen))
         order = stratified_subset(chosen.labels.cpu(), count, "limit", self.unit)
         for stored, indices in chosen.batches(sharder.batches(order, batch_size), batch_size):
-            yield Batch(self.network_inputs(stored), chosen.labels[indices], indices, Shard.whole(len(indices)))
+            yield Batch(self.normalize(stored), chosen.labels[indices], indices, Shard.whole(len(indices)))
 
     def _stored(
         self, order: Tensor, batch_size: int, sharder: BatchSharder, epoch: int, seed: int
@@ -193,10 +208,9 @@ class Data:
         return items - 1 if batch_size > 1 and items % batch_size == 1 else items
 
     def _split(self, name: str) -> Split:
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        if name not in splits:
+        if name not in ("train", "validation", "test"):
             raise ReldropError(f"{self.name} has no split {name!r}; choose train, validation or test")
-        if (split := splits[name]) is None:
+        if (split := getattr(self, name)) is None:
             raise ReldropError(
                 f"{self.name} has no validation split; hold some {self.unit}s out: dataset.validation=0.1"
             )

@@ -1,14 +1,40 @@
-"""Where data sets are looked for, and the words for it in messages."""
+"""Folders of data: where they are looked for, and which classes and files are in them."""
 
-from collections.abc import Callable, Sequence
+import os
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from reldrop.utils.errors import ReldropError
 
 WHERE_ELSE = "set data_dir=PATH (or the environment variable RELDROP_DATA) to the folder that holds it"
+JUNK = {"@eaDir", "#recycle", "__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information"}  # of systems
+
+
+@dataclass(frozen=True)
+class Files:
+    """N items that are not read yet, and their labels, int64 (N,).
+
+    `paths` says what is read: for images their files; for clouds, also which one of a file.
+    """
+
+    paths: Sequence[Any]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, indices: Tensor) -> "Files":
+        return Files([self.paths[index] for index in indices.tolist()], self.labels[indices])
 
 
 def candidates(root: str | Path, folders: Sequence[str]) -> list[Path]:
     """Return `folders`, relative to `root` or absolute."""
-    return [Path(root).expanduser() / folder for folder in folders]
+    return [Path(root).expanduser() / Path(folder).expanduser() for folder in folders]
 
 
 def first(paths: Sequence[Path], found: Callable[[Path], bool]) -> Path | None:
@@ -24,3 +50,46 @@ def listed(paths: Sequence[Path]) -> str:
 def described(what: str, folder: Path) -> str:
     """Return what was read in words, for reports: with the folder's name, not its path."""
     return f"{what} in folder {folder.resolve().name}"
+
+
+def class_folders(folder: Path, items: str = "images") -> dict[str, str]:
+    """Return the paths of the class folders in `folder` by their names, sorted; links to folders count.
+
+    Names are in Unicode's composed form (NFC), since the same name may be stored in several. Hidden folders and those
+    that systems make are left out. `items` says in the message what the folders hold.
+
+    Raises:
+        ReldropError: there is none.
+    """
+    paths = [entry.path for entry in os.scandir(folder) if entry.is_dir() and not _ignored(entry.name)]
+    if not paths:
+        raise ReldropError(f"{folder} has no class folders; it needs a folder of {items} for each class")
+    return dict(sorted((unicodedata.normalize("NFC", os.path.basename(path)), path) for path in paths))
+
+
+def files_below(folder: str | Path, suffixes: Collection[str]) -> list[str]:
+    """Return the files of `folder`/** that have one of the suffixes, sorted.
+
+    Links are followed, but no folder is read twice. Hidden files and what systems put beside them are left out.
+    """
+    above = Path(os.path.realpath(folder)).parents
+    found, seen, waiting = [], set(map(str, above)), [str(folder)]
+    while waiting:
+        directory = waiting.pop()
+        if (real := os.path.realpath(directory)) in seen:
+            continue
+        seen.add(real)
+        for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+            if _ignored(entry.name):
+                continue
+            if entry.is_dir():
+                waiting.append(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in suffixes and (
+                entry.is_file() or not os.path.exists(entry.path)  # a broken link is an error when it is read
+            ):
+                found.append(entry.path)
+    return sorted(found)
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name in JUNK

@@ -10,24 +10,18 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Protocol, Self, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
+import torch
 from torch import Tensor
 
-from reldrop.data.base import Data
+from reldrop.data.base import Data, Split
+from reldrop.data.paths import Files
+from reldrop.data.splits import stratified_split, stratified_subset
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import checked
 
 AnyData = TypeVar("AnyData", bound=Data)
-
-
-class Items(Protocol):
-    """N items of a data set, with `labels`, int64 (N,): files, or what is in memory already."""
-
-    labels: Tensor
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, indices: Tensor) -> Self: ...
 
 
 @dataclass(frozen=True)
@@ -37,16 +31,43 @@ class Listing:
     Attributes:
         name: of the data set, unless its configuration gives another one.
         classes: names of the classes, in the order of the labels.
-        train: training items.
-        test: test items.
+        train, test: items, as `Files` or in memory.
         source: where they are from, for reports: without paths of this machine.
     """
 
     name: str
     classes: Sequence[str]
-    train: Items
-    test: Items
+    train: Files | Split
+    test: Files | Split
     source: str
+
+    def choose(self, subset: int | None, test_subset: int | None, validation: float, unit: str) -> dict[str, Tensor]:
+        """Choose what a data set is made of: validation items are held out first, the subset is taken of the others.
+
+        Args:
+            subset: number of training items, evenly over the classes; None for all. `test_subset` likewise.
+            validation: share of the training items held out, in [0, 1); 0 for no validation split.
+            unit: the word for one of them in messages.
+
+        Returns:
+            Ascending indices by "train", "test" and, if there is one, "validation", of the training items.
+
+        Raises:
+            ReldropError: a setting is out of range.
+        """
+        train = self.train.labels
+        chosen = {"test": stratified_subset(self.test.labels, test_subset, "test_subset", unit)}
+        kept = torch.arange(len(train))
+        if validation:
+            count = round(validation * len(train))
+            if not 1 <= count < len(train):
+                raise ReldropError(
+                    f"validation={validation} of {len(train)} training {unit}s leaves no {unit} on one side; "
+                    "choose a share that leaves some on both"
+                )
+            kept, chosen["validation"] = stratified_split(train, count, "validation")
+        chosen["train"] = kept[stratified_subset(train[kept], subset, "subset", unit)]
+        return chosen
 
 
 def dataset(load: Callable[..., AnyData]) -> Callable[[Callable[..., Listing]], Callable[..., AnyData]]:

@@ -27,8 +27,7 @@ def stratified_subset(labels: Tensor, count: int | None, setting: str, item: str
     Args:
         labels: (N,) int64.
         count: how many; None for all.
-        setting: name of the setting that asks for it, for the message.
-        item: the word for one of them there.
+        setting: name of the setting that asks for it, for the message; `item` is the word for one of them there.
 
     Returns:
         Their indices, ascending.
@@ -57,42 +56,3 @@ def stratified_split(labels: Tensor, count: int, stream: str) -> tuple[Tensor, T
     share = (rank + 0.5) / labels.bincount()[labels[order]]
     order = order[share.argsort(stable=True)]
     return order[count:].sort().values, order[:count].sort().values
-
-
-def choose_splits(
-    train: Tensor,
-    test: Tensor,
-    *,
-    subset: int | None = None,
-    test_subset: int | None = None,
-    validation: float = 0.0,
-    item: str = "image",
-) -> dict[str, Tensor]:
-    """Choose what a data set is made of: validation items are held out first, the subset is taken of the others.
-
-    Args:
-        train: labels of the training items, (N,) int64.
-        test: labels of the test items, (M,) int64.
-        subset: number of training items; None for all.
-        test_subset: number of test items; None for all.
-        validation: share of the training items held out, in [0, 1); 0 for no validation split.
-        item: the word for one of them in messages.
-
-    Returns:
-        Ascending indices by "train", "test" and, if there is one, "validation". The latter is of the N training items.
-
-    Raises:
-        ReldropError: a setting is out of range.
-    """
-    chosen = {"test": stratified_subset(test, test_subset, "test_subset", item)}
-    kept = torch.arange(len(train))
-    if validation:
-        count = round(validation * len(train))
-        if not 1 <= count < len(train):
-            raise ReldropError(
-                f"validation={validation} of {len(train)} training {item}s leaves no {item} on one side; "
-                "choose a share that leaves some on both"
-            )
-        kept, chosen["validation"] = stratified_split(train, count, "validation")
-    chosen["train"] = kept[stratified_subset(train[kept], subset, "subset", item)]
-    return chosen

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from reldrop.data.images.dataset import ImageSplit
 from reldrop.data.images.decoding import DecodeOptions, StreamedImages
-from reldrop.data.images.folders import Files
 from reldrop.data.images.imagenet_labels import read_wnids
+from reldrop.data.paths import Files
 from reldrop.evaluation.imagenet_classes import synsets
 from reldrop.evaluation.preprocessing import Preprocessing
 from reldrop.evaluation.suite import Options, Subject

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
-from reldrop.data.images.folders import Files, class_files, class_names, flat_images
+from reldrop.data.images.folders import class_files, flat_images
 from reldrop.data.images.imagenet_labels import val_wnids
+from reldrop.data.paths import Files, class_folders
 from reldrop.data.splits import stratified_subset
 from reldrop.evaluation.imagenet_classes import SETS, class_wnids, synsets
 from reldrop.utils.errors import ReldropError
@@ -63,6 +64,6 @@ def subset(files: Files, limit: int | None) -> Files:
 
 
 def _class_folders(folder: Path, wnids: Sequence[str], title: str) -> Files:
-    if strange := set(class_names(folder)) - set(wnids):
+    if strange := set(class_folders(folder)) - set(wnids):
         raise ReldropError(f"{folder / min(strange)} is none of the {len(wnids)} classes of {title}; remove it")
     return class_files(folder, synsets())

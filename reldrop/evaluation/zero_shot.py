@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from reldrop.data.images.folders import Files
+from reldrop.data.paths import Files
 from reldrop.evaluation.imagenet_classes import SETS, class_indices
 from reldrop.evaluation.imagenet_models import EvalModel, Predict, make_predict_fn
 from reldrop.evaluation.imagenet_sets import find_set, find_val, subset

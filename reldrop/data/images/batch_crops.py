@@ -1,6 +1,5 @@
 """Random crop and horizontal flip of a whole batch at once, by indexing."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +12,8 @@ class Crops:
     """Where to crop and whether to flip each of N images.
 
     Attributes:
-        top: (N,) int64, first row of the crop in the padded image.
-        left: (N,) int64, first column of the crop in the padded image.
-        flipped: (N,) bool, whether the crop is mirrored left to right.
+        top, left: int64 (N,), first row and column of the crop in the padded image.
+        flipped: bool (N,), whether the crop is mirrored left to right.
     """
 
     top: Tensor
@@ -25,15 +23,8 @@ class Crops:
     def __getitem__(self, index: slice | Tensor) -> "Crops":
         return Crops(self.top[index], self.left[index], self.flipped[index])
 
-    def __len__(self) -> int:
-        return len(self.top)
-
     def to(self, device: torch.device) -> "Crops":
         return Crops(self.top.to(device), self.left.to(device), self.flipped.to(device))
-
-    def split(self, size: int) -> Iterator["Crops"]:
-        """Yield `size` images' crops at a time, and what is left in the end."""
-        return (self[start : start + size] for start in range(0, len(self), size))
 
 
 def draw_crops(count: int, padding: int, flip: bool, generator: torch.Generator) -> Crops:
@@ -75,8 +66,7 @@ def crop_back(maps: Tensor, crops: Crops, padding: int, whole: Tensor) -> Tensor
 
     Args:
         maps: (B, H, W), of the crops.
-        crops: of the B images, on the same device.
-        padding: the one that `crops` was drawn for.
+        crops, padding: as there.
         whole: (B, H, W), kept where the crops do not reach.
 
     Returns:

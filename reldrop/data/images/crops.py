@@ -27,9 +27,7 @@ def resize_center_crop(image: Image.Image, size: int) -> Image.Image:
 class CenterCrop:
     """Resize the short side to `resize` pixels, then take a square from the center.
 
-    Attributes:
-        resize: at least the side of the square.
-        interpolation: bilinear or bicubic, both antialiased.
+    `resize` is at least the side of the square; interpolation is bilinear or bicubic, both antialiased.
     """
 
     resize: int

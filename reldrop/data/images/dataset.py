@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from reldrop.data.base import Collate, Data
+from reldrop.data.base import Collate, Data, Split
 from reldrop.data.images.batch_crops import Crops, crop_and_flip, draw_crops
 from reldrop.data.images.decoding import PLAIN, DecodeOptions, StreamedImages
 from reldrop.data.prefetch import on_device
@@ -18,38 +18,27 @@ from reldrop.utils.types import Positive, WholeNumber, checked
 
 
 @dataclass(eq=False)
-class ImageSplit:
-    """The N images of one split.
+class ImageSplit(Split):
+    """The N images of one split: (images, labels).
 
     Attributes:
-        images: uint8 (N, C, H, W), or files to decode when used.
+        stored: uint8 (N, C, H, W), or files to decode when used.
         labels: int64 (N,).
         paths: the N files they are decoded from; None if they come from arrays. Streamed images bring theirs.
         reading: how those are read. Streamed images bring theirs.
     """
 
-    images: Tensor | StreamedImages
-    labels: Tensor
+    stored: Tensor | StreamedImages
     paths: Sequence[str] | None = None
     reading: DecodeOptions = PLAIN
 
     def __post_init__(self) -> None:
-        if isinstance(self.images, StreamedImages):
-            self.paths, self.reading = self.images.paths, self.images.reading
+        if isinstance(self.stored, StreamedImages):
+            self.paths, self.reading = self.stored.paths, self.stored.reading
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device | str) -> "ImageSplit":
-        """Move the labels, and the images where they are in memory, to `device`."""
-        if isinstance(self.images, Tensor):
-            self.images = self.images.to(device)
-        self.labels = self.labels.to(device)
-        return self
-
-    def __getitem__(self, indices: Tensor) -> "ImageSplit":
-        """Return some images of a split that is in memory and comes from arrays."""
-        return ImageSplit(self.images[indices].contiguous(), self.labels[indices])
+    @property
+    def images(self) -> Tensor | StreamedImages:
+        return self.stored
 
     def batches(
         self, order: Tensor, batch_size: int, sharder: BatchSharder = ALL, seed: int | None = None
@@ -57,8 +46,6 @@ class ImageSplit:
         """Yield the images of `order`, int64 on the CPU, and which they are.
 
         Args:
-            order: indices of the images.
-            batch_size: images a batch.
             sharder: which rows of each batch to yield.
             seed: for training, of what is drawn as files are decoded, see `StreamedImages.batches`; None for evaluation,
                 whose batches may have fewer images where some cannot be decoded and are skipped.
@@ -66,15 +53,12 @@ class ImageSplit:
         Yields:
             Images uint8 (b, C, H, W) and their indices int64 (b,), on the split's device.
         """
-        if not len(order):
-            return  # split() would make one empty batch of it
+        if isinstance(self.stored, Tensor) or not len(order):
+            yield from super().batches(order, batch_size, sharder)
+            return
         device = self.labels.device
         moved = order.to(device)  # once: a copy for each batch would wait for the device
-        if isinstance(self.images, Tensor):
-            for index in sharder.split(moved, batch_size):
-                yield self.images[index], index
-            return
-        decoded = self.images.batches(order, batch_size, sharder, seed=seed, pin_memory=device.type == "cuda")
+        decoded = self.stored.batches(order, batch_size, sharder, seed=seed, pin_memory=device.type == "cuda")
         for index, (images, rows) in zip(moved.split(batch_size), on_device(decoded, device), strict=True):
             if len(images):
                 yield images, index[sharder.shard(len(index)).rows if rows is None else rows]
@@ -86,15 +70,9 @@ class ImageData(Data):
     """An image classification data set of square images.
 
     Attributes:
-        name: of the data set.
-        classes: names of the classes, in the order of the labels.
+        name, classes, source, train, test, validation: see `Data`.
         size: side of an image, in pixels.
-        mean: of each channel of the training images, which are in [0, 1].
-        std: likewise.
-        source: where it was read from.
-        train: training images.
-        test: test images.
-        validation: images held out of the training images, if any.
+        mean, std: of each channel of the training images, which are in [0, 1].
         crop_padding: black pixels around a training image before the random crop; 0 for no crop.
         flip: whether training images are flipped left to right with probability 0.5.
 
@@ -159,17 +137,13 @@ class ImageData(Data):
 
         return crop
 
-    def normalize(self, images: Tensor) -> Tensor:
+    def normalize(self, stored: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) on the data's device into network inputs, float32."""
-        return (images.float() / 255 - self._mean) / self._std
+        return (stored.float() / 255 - self._mean) / self._std
 
     def denormalize(self, inputs: Tensor) -> Tensor:
         """Turn network inputs (B, C, H, W) on the data's device into float32 images in [0, 1]."""
         return (inputs.float() * self._std + self._mean).clamp(0, 1)
-
-    def network_inputs(self, stored: Tensor) -> Tensor:
-        """Turn uint8 images (B, C, H, W) on the data's device into network inputs, float32."""
-        return self.normalize(stored)
 
     def _stored(
         self, order: Tensor, batch_size: int, sharder: BatchSharder, epoch: int, seed: int

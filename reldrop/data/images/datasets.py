@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from reldrop.data.images.dataset import ImageSplit
-from reldrop.data.images.folders import Files, class_files, class_names, label_files
+from reldrop.data.images.folders import class_files, label_files
 from reldrop.data.images.readers import ImageListing, image_dataset
-from reldrop.data.paths import WHERE_ELSE, candidates, described, first, listed
+from reldrop.data.paths import WHERE_ELSE, Files, candidates, class_folders, described, first, listed
 from reldrop.data.splits import stratified_split
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.machine import Machine
@@ -48,10 +48,6 @@ def cifar(num_classes: Literal[10, 100], machine: Machine = Machine()) -> ImageL
     Both are looked for in the data folder and its folders cifar10 and cifar10_jpeg (cifar100 likewise): first the archive,
     packed or unpacked, then folders train/CLASS and test/CLASS. If neither is found, the archive is downloaded where the
     machine allows it.
-
-    Args:
-        num_classes: 10 or 100.
-        machine: where the data are.
     """
     from torchvision.datasets import CIFAR10, CIFAR100  # takes seconds to import, and no mistake needs it
 
@@ -66,7 +62,7 @@ def cifar(num_classes: Literal[10, 100], machine: Machine = Machine()) -> ImageL
             ImageSplit(torch.from_numpy(part.data).permute(0, 3, 1, 2), torch.tensor(part.targets)) for part in parts
         )
         return ImageListing(name, parts[0].classes, train, test, "official archive", size=32)
-    classes = class_names(folders / "train")
+    classes = tuple(class_folders(folders / "train"))
     if len(classes) != num_classes:
         raise ReldropError(
             f"{folders / 'train'} has {len(classes)} class folders where CIFAR-{num_classes} has {num_classes}; "
@@ -82,7 +78,6 @@ def tiny_imagenet(folders: Sequence[str], machine: Machine = Machine()) -> Image
 
     Args:
         folders: where to look in the data folder, in this order.
-        machine: where the data are.
     """
     bases = candidates(machine.root, folders)
     base = first(bases, lambda base: (base / "train").is_dir() and (base / "val" / "val_annotations.txt").is_file())
@@ -91,7 +86,7 @@ def tiny_imagenet(folders: Sequence[str], machine: Machine = Machine()) -> Image
             f"Tiny-ImageNet not found: looked in {listed(bases)} for train/WNID/images and val/val_annotations.txt; "
             f"unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip there, or {WHERE_ELSE}"
         )
-    classes = class_names(base / "train")
+    classes = tuple(class_folders(base / "train"))
     train, test = class_files(base / "train", classes), _annotated_files(base / "val", classes)
     return ImageListing("tiny_imagenet", classes, train, test, described("image files", base), size=64)
 
@@ -103,7 +98,6 @@ def image_folder(folder: str, size: Count, machine: Machine = Machine()) -> Imag
     Args:
         folder: where they are, relative to the data folder or absolute; its name is that of the data set.
         size: side of the square images, in pixels: their short side is resized to it, their center cropped.
-        machine: where the data are.
     """
     (base,) = candidates(machine.root, [folder])
     train, test = base / "train", first([base / split for split in ("test", "val", "validation")], Path.is_dir)
@@ -113,15 +107,9 @@ def image_folder(folder: str, size: Count, machine: Machine = Machine()) -> Imag
             f"image folders not found: looked in {listed([base])} for {missing}; set dataset.folder to the folder that "
             "has them, absolute or relative to data_dir"
         )
-    classes = class_names(train)
-    return ImageListing(
-        base.resolve().name,
-        classes,
-        class_files(train, classes),
-        class_files(test, classes),
-        described("image files", base),
-        size,
-    )
+    classes = tuple(class_folders(train))
+    files = (class_files(split, classes) for split in (train, test))
+    return ImageListing(base.resolve().name, classes, *files, described("image files", base), size)
 
 
 def _unpack(official: "type[CIFAR10]", base: Path) -> "list[CIFAR10]":

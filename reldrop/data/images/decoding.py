@@ -5,7 +5,7 @@ import logging
 import multiprocessing
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -116,8 +116,6 @@ class StreamedImages(Dataset):
         """Yield the images of `order`, int64.
 
         Args:
-            order: indices of the images.
-            batch_size: images a batch.
             sharder: which rows of each batch to yield.
             seed: for training: of the random crops, if there are such; each depends on it and on the image's index alone.
                 Another image of the batch then takes the place of one that is skipped. None for evaluation.
@@ -131,7 +129,7 @@ class StreamedImages(Dataset):
             ReldropError: a file cannot be decoded, or, where such are skipped, none of a batch or of all can.
         """
         batches = [batch.tolist() for batch in order.split(batch_size)]
-        rows = [range(*sharder.shard(len(batch)).rows.indices(len(batch))) for batch in batches]
+        rows = [range(len(batch))[sharder.shard(len(batch)).rows] for batch in batches]
         asked = (
             [(batch[row], None if seed is None else seed + batch[row]) for row in own]
             for batch, own in zip(batches, rows, strict=True)
@@ -149,17 +147,15 @@ class StreamedImages(Dataset):
         )
         skipped = delivered = 0
         for batch, own, (images, messages) in zip(batches, rows, loader, strict=True):
-            failed = {place: message for place, message in enumerate(messages) if message}
-            sources = None
-            if failed:
-                self._skip(failed.values())
-                if seed is None:
-                    kept = [place for place in range(len(own)) if place not in failed]
-                    images, sources = images[kept], [own[place] for place in kept]
-                else:
-                    sources = list(own)
-                    for place in failed:
-                        sources[place], images[place] = self._next_readable(batch, own[place], seed)
+            failed = [place for place, message in enumerate(messages) if message]
+            sources = list(own) if failed else None
+            self._skip(filter(None, messages))
+            if failed and seed is None:
+                kept = [place for place in range(len(own)) if place not in failed]
+                images, sources = images[kept], [own[place] for place in kept]
+            elif failed:
+                for place in failed:
+                    sources[place], images[place] = self._next_readable(batch, own[place], seed)
             skipped, delivered = skipped + len(failed), delivered + len(images)
             yield images, sources
         if skipped and not delivered:
@@ -182,20 +178,17 @@ class StreamedImages(Dataset):
             ReldropError: a file cannot be decoded, or, where such are skipped, none can.
         """
         images = torch.empty(len(self), 3, self.size, self.size, dtype=torch.uint8)
-        kept: list[Tensor] = []
-        count = 0
-        quiet = not progress or len(self) <= PROGRESS_FROM or not sys.stderr.isatty()
-        order = torch.arange(len(self))
+        kept, order = [], torch.arange(len(self))
         batches = zip(order.split(MEMORY_BATCH), self.batches(order, MEMORY_BATCH), strict=True)
+        quiet = not progress or len(self) <= PROGRESS_FROM or not sys.stderr.isatty()
         with tqdm(total=len(self), desc=f"decode {description}", disable=quiet) as bar:
             for batch, (decoded, sources) in batches:
-                images[count : count + len(decoded)] = decoded
-                kept.append(batch if sources is None else batch[sources])
-                count += len(decoded)
+                images[len(kept) : len(kept) + len(decoded)] = decoded
+                kept += batch.tolist() if sources is None else batch[sources].tolist()
                 bar.update(len(batch))
-        return images[:count], torch.cat(kept)
+        return images[: len(kept)], torch.tensor(kept)
 
-    def _skip(self, messages: Sequence[str]) -> None:
+    def _skip(self, messages: Iterable[str]) -> None:
         """Name files that cannot be decoded, each once, or stop at the first."""
         for message in messages:
             if self.reading.on_decode_error == "error":

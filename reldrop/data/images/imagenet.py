@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from reldrop.data.images.crops import CenterCrop, RandomResizedCrop
 from reldrop.data.images.decoding import DecodeOptions
-from reldrop.data.images.folders import Files, class_files, class_names, flat_images, label_files
+from reldrop.data.images.folders import class_files, flat_images, label_files
 from reldrop.data.images.imagenet_labels import read_wnids, val_wnids
 from reldrop.data.images.readers import ImageListing, image_dataset
-from reldrop.data.paths import WHERE_ELSE, candidates, described, first, listed
+from reldrop.data.paths import WHERE_ELSE, candidates, class_folders, described, first, listed
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.machine import Machine
 from reldrop.utils.types import Count, Positive, PositiveFraction, Two
@@ -43,44 +43,29 @@ def imagenet(
         crop_ratio: least and largest ratio of width to height of a random crop.
         classes: WNIDs, or a file with one a line (relative to the data folder, or absolute); None for all that are found.
             Labels are their positions in alphabetical order.
-        train_split: folder of the training images, train or val. val trains on the test images, to try things out where
-            there are no others.
+        train_split: folder of the training images. val trains on the test images, to try things out.
         val_labels: the labels of a flat val folder, see `reldrop.data.images.imagenet_labels`; None for a known name.
         synset_ids: the file that says which WNID an ILSVRC id is; None for a known name.
         on_decode_error: "error" stops at a file that cannot be decoded, "skip" does without it, see `DecodeOptions`.
-        machine: where the data are.
     """
     if eval_resize < size:
         raise ReldropError(f"eval_resize={eval_resize} must be at least size={size}, which is cropped from it")
     crop = None if crop_scale is None else RandomResizedCrop(crop_scale, crop_ratio, interpolation)
     base = _find(machine.root, folders, train_split)
     wanted = None if classes is None else _wanted(classes, machine.root)
-    flat = flat_images(base / "val")
-    found: list[tuple[str, str]] = []
+    flat, listed_val = flat_images(base / "val"), None
     if flat is not None:
-        pairs = zip(flat, val_wnids(flat, [base, machine.root.expanduser()], val_labels, synset_ids), strict=True)
-        found = [(path, wnid) for path, wnid in pairs if wanted is None or wnid in wanted]
-    trains_on_flat = flat is not None and train_split == "val"
-    present = {wnid for _, wnid in found} if trains_on_flat else set(class_names(base / train_split))
+        wnids = val_wnids(flat, [base, machine.root.expanduser()], val_labels, synset_ids)
+        listed_val = [pair for pair in zip(flat, wnids, strict=True) if wanted is None or pair[1] in wanted]
+    only_flat = listed_val is not None and train_split == "val"
+    present = {wnid for _, wnid in listed_val} if only_flat else set(class_folders(base / train_split))
     if absent := sorted((wanted or present) - present):
         raise ReldropError(f"classes={absent[0]} has no images in {base / train_split}")
-    names = sorted(wanted or present)
-
-    def files(split: str) -> Files:
-        folder = base / split
-        if split == "val" and flat is not None:
-            return label_files(folder, found, names)
-        return class_files(folder, names, wanted)
-
-    return ImageListing(
-        "imagenet",
-        names,
-        files(train_split),
-        files("val"),
-        described("image files", base),
-        size,
-        DecodeOptions(CenterCrop(eval_resize, interpolation), crop, on_decode_error),
-    )
+    names, val = sorted(wanted or present), base / "val"
+    test = class_files(val, names, wanted) if listed_val is None else label_files(val, listed_val, names)
+    train = test if train_split == "val" else class_files(base / train_split, names, wanted)
+    options = DecodeOptions(CenterCrop(eval_resize, interpolation), crop, on_decode_error)
+    return ImageListing("imagenet", names, train, test, described("image files", base), size, options)
 
 
 def _find(root: Path, folders: Sequence[str], train_split: str) -> Path:

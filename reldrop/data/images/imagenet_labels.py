@@ -54,7 +54,7 @@ def read_lines(path: Path) -> list[str]:
         ReldropError: it cannot be read.
     """
     try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ReldropError(f"cannot read {path}: {error}") from error
 

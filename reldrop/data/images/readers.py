@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from reldrop.data.images.dataset import ImageData, ImageSplit
 from reldrop.data.images.decoding import PLAIN, DecodeOptions, StreamedImages
-from reldrop.data.images.folders import Files
+from reldrop.data.paths import Files
 from reldrop.data.readers import Listing, dataset
-from reldrop.data.splits import choose_splits
 from reldrop.utils.machine import Machine
 from reldrop.utils.types import Count, FractionBelowOne, Positive, WholeNumber
 
@@ -17,8 +16,6 @@ class ImageListing(Listing):
     """What a reader of images finds: files, or arrays in memory.
 
     Attributes:
-        train: `Files`, or an `ImageSplit` in memory.
-        test: likewise.
         size: side of the square images, in pixels.
         reading: how files are read.
     """
@@ -48,10 +45,8 @@ def load_images(
     skipped, are always read as they are used.
 
     Args:
-        listing: what the reader found.
         name: of the data set, in reports; None for that of the listing.
-        mean: of each channel of the training images, in [0, 1].
-        std: likewise, above 0.
+        mean, std: of each channel of the training images, which are in [0, 1].
         crop_padding: black pixels around a training image before the random crop; 0 for no crop.
         flip: whether training images are flipped left to right with probability 0.5.
         subset: number of training images, as evenly as possible over the classes; None for all.
@@ -63,10 +58,10 @@ def load_images(
         ReldropError: a setting is out of range, or an image cannot be decoded.
     """
     title = listing.name if name is None else name
-    indices = choose_splits(
-        listing.train.labels, listing.test.labels, subset=subset, test_subset=test_subset, validation=validation
-    )
-    items = {split: (listing.test if split == "test" else listing.train)[index] for split, index in indices.items()}
+    items = {
+        split: (listing.test if split == "test" else listing.train)[index]
+        for split, index in listing.choose(subset, test_subset, validation, ImageData.unit).items()
+    }
     size, reading = listing.size, listing.reading
     streamed = {"train"} if reading.crop or reading.on_decode_error == "skip" else set()
     if sum(len(each) for split, each in items.items() if split not in streamed) * 3 * size**2 > machine.memory_gb * 1e9:
@@ -83,18 +78,9 @@ def load_images(
         chosen = chosen[decoded]
         return ImageSplit(images, chosen.labels, chosen.paths, reading)
 
+    splits = {split: read(split) for split in ("train", "test", "validation") if split in items}
     return ImageData(
-        title,
-        tuple(listing.classes),
-        size,
-        mean,
-        std,
-        listing.source,
-        read("train"),
-        read("test"),
-        read("validation") if "validation" in items else None,
-        crop_padding,
-        flip,
+        title, listing.classes, size, mean, std, listing.source, **splits, crop_padding=crop_padding, flip=flip
     )
 
 

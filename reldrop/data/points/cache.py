@@ -49,7 +49,7 @@ def load_clouds(listing: "FileListing", name: str, points: int, normals: bool, m
 
     def build(path: Path) -> None:
         logger.info("preparing %s: %d clouds of %d points, once; they are kept in %s", name, count, points, folder)
-        clouds, few = sample_all(listing.base, [*listing.train.places, *listing.test.places], points, normals, machine)
+        clouds, few = sample_all(listing.base, [*listing.train.paths, *listing.test.paths], points, normals, machine)
         tensors = {f"{split}_labels": getattr(listing, split).labels for split in SPLITS}
         for split, part in zip(SPLITS, np.split(clouds, [len(listing.train)]), strict=True):
             tensors[f"{split}_points"] = torch.from_numpy(part)
@@ -99,7 +99,7 @@ def _key(listing: "FileListing", points: int, normals: bool) -> str:
     content: list[object] = [FORMAT, listing.classes]
     for split in SPLITS:
         rows, clouds = [], getattr(listing, split)
-        for file, label in zip(clouds.places, clouds.labels.tolist(), strict=True):
+        for file, label in zip(clouds.paths, clouds.labels.tolist(), strict=True):
             status = (listing.base / file.name).stat()
             rows.append([file.name, file.row, label, status.st_size, status.st_mtime_ns])
         content.append(rows)

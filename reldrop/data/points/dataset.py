@@ -1,6 +1,5 @@
 """`PointData`: a data set of point clouds as training and evaluation see it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -8,45 +7,22 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from reldrop.data.base import Collate, Data
+from reldrop.data.base import Collate, Data, Split
 from reldrop.data.points.transforms import PointTransform
-from reldrop.distributed.sharding import ALL, BatchSharder, Shard
+from reldrop.distributed.sharding import Shard
 from reldrop.utils.point_ops import gather_points
 from reldrop.utils.seeding import device_generator, generator
 
 Points = Annotated[int, Ge(2)]  # of a cloud
 
 
-@dataclass(eq=False)
-class PointSplit:
-    """The N clouds of one split.
+class PointSplit(Split):
+    """The N clouds of one split: (points, labels)."""
 
-    Attributes:
-        points: float32 (N, P, C), x, y, z and with C = 6 the normal of each point; perhaps mapped from a file.
-        labels: int64 (N,).
-    """
-
-    points: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device | str) -> "PointSplit":
-        """Move the clouds and their labels to `device`."""
-        self.points, self.labels = self.points.to(device), self.labels.to(device)
-        return self
-
-    def batches(self, order: Tensor, batch_size: int, sharder: BatchSharder = ALL) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the clouds of `order`, int64 on the CPU, and which they are.
-
-        Yields:
-            Clouds float32 (b, P, C) and their indices int64 (b,), on the split's device.
-        """
-        if not len(order):
-            return  # split() would make one empty batch of it
-        for index in sharder.split(order.to(self.labels.device), batch_size):  # moved once, as each copy would wait
-            yield self.points[index], index
+    @property
+    def points(self) -> Tensor:
+        """float32 (N, P, C), x, y, z and with C = 6 the normal of each point."""
+        return self.stored
 
 
 @dataclass(eq=False)
@@ -54,16 +30,8 @@ class PointData(Data):
     """A data set of point clouds for classification, each of P points, centered and scaled to the unit ball.
 
     Attributes:
-        name: of the data set.
-        classes: names of the classes, in the order of the labels.
-        source: where it was read from.
-        train: training clouds.
-        test: test clouds.
-        validation: clouds held out of the training clouds, if any.
+        name, classes, source, train, test, validation: see `Data`.
         perturbation: what training does to clouds, after their occlusion.
-
-    Raises:
-        ReldropError: there are too few clouds to train on.
     """
 
     kind: ClassVar[str] = "points"

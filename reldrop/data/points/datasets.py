@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from reldrop.data.images.folders import class_names
-from reldrop.data.paths import WHERE_ELSE, candidates, first, listed
+from reldrop.data.paths import WHERE_ELSE, candidates, class_folders, first, listed
 from reldrop.data.points.listing import (
     FileListing,
     from_folders,
@@ -60,8 +59,7 @@ def modelnet(
 def shapenet(folders: Sequence[str], machine: Machine = Machine()) -> FileListing:
     """Read the 16 classes of ShapeNetPart with normals; its training and validation clouds are the training split.
 
-    Args:
-        folders: where to look, relative to data_dir, in this order.
+    `folders` are those to look in, relative to data_dir, in this order.
     """
     bases = candidates(machine.root, folders)
     base = first(bases, lambda base: (base / "synsetoffset2category.txt").is_file())
@@ -91,7 +89,11 @@ def point_folder(
             f"point folder not found: looked in {listed([base])}; set dataset.folder to the folder that has the clouds, "
             "absolute or relative to data_dir"
         )
-    return from_folders(base, test_share) if lists is None else from_lists(base, lists, class_names(base, "clouds"))
+    return (
+        from_folders(base, test_share)
+        if lists is None
+        else from_lists(base, lists, tuple(class_folders(base, "clouds")))
+    )
 
 
 @point_dataset

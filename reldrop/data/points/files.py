@@ -5,12 +5,10 @@ Every reader checks what it read, and raises `ReldropError` with the file's name
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.seeding import derive_seed
@@ -24,35 +22,13 @@ SURFACE_POINTS = 10_000  # drawn on a mesh, as many as the resampled ModelNet40 
 
 
 class CloudFile(NamedTuple):
-    """Where one cloud is stored.
+    """Where one cloud is stored."""
 
-    Attributes:
-        split: train or test.
-        kind: name of its class.
-        name: of the file, relative to the folder of the data set.
-        row: which cloud of an HDF5 file; None where the file is one cloud.
-        where: in which list it is named, for messages.
-    """
-
-    split: str
-    kind: str
-    name: str
-    row: int | None = None
-    where: str = ""
-
-
-@dataclass(frozen=True)
-class Clouds:
-    """N clouds that are not read yet, with their labels, int64 (N,). `places` says what is read."""
-
-    places: Sequence[Any]
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, indices: Tensor) -> "Clouds":
-        return Clouds([self.places[index] for index in indices.tolist()], self.labels[indices])
+    split: str  # train or test
+    kind: str  # name of its class
+    name: str  # of the file, relative to the folder of the data set
+    row: int | None = None  # which cloud of an HDF5 file; None where the file is one cloud
+    where: str = ""  # in which list it is named, for messages
 
 
 def read_cloud(path: str, normals: bool) -> np.ndarray:

@@ -14,9 +14,9 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor
 
-from reldrop.data.images.folders import class_names
+from reldrop.data.paths import Files, class_folders, files_below
 from reldrop.data.points.cache import load_clouds
-from reldrop.data.points.files import SPLITS, SUFFIXES, CloudFile, Clouds, h5_labels
+from reldrop.data.points.files import SPLITS, SUFFIXES, CloudFile, h5_labels
 from reldrop.data.readers import Listing
 from reldrop.data.splits import stratified_split
 from reldrop.utils.errors import ReldropError
@@ -69,7 +69,7 @@ class FileListing(Listing):
         present = {file.kind for file in chosen["train"]}
         if missing := [name for name in labels if name not in present]:
             logger.warning("%s lists no training clouds of %s", lists.replace("*", "train"), ", ".join(missing))
-        items = {key: Clouds(each, torch.tensor([labels[file.kind] for file in each])) for key, each in chosen.items()}
+        items = {key: Files(each, torch.tensor([labels[file.kind] for file in each])) for key, each in chosen.items()}
         name = base.resolve().name
         return cls(name, tuple(labels), **items, source=f"{form} in folder {name}", base=base)
 
@@ -91,12 +91,8 @@ class FileListing(Listing):
 def from_lists(base: Path, prefix: str, names: Sequence[str], wanted: Sequence[str] | None = None) -> FileListing:
     """List what PREFIX_train.txt and PREFIX_test.txt in `base` name, a cloud a line, as CLASS/NAME or as CLASS_NUMBER.
 
-    Args:
-        names: of all classes that the lists may have.
-        wanted: names of the classes used; None for all.
+    `names` are those of all classes that the lists may have, `wanted` those of the classes used; None for all.
     """
-
-    used = names if wanted is None else wanted
 
     def files() -> Iterator[CloudFile]:
         for split in SPLITS:
@@ -104,8 +100,8 @@ def from_lists(base: Path, prefix: str, names: Sequence[str], wanted: Sequence[s
                 stem = line if Path(line).suffix.lower() not in SUFFIXES else line[: line.rindex(".")]
                 folder, _, name = stem.rpartition("/")
                 kind = folder or name.rpartition("_")[0]
-                file = _find(base, f"{kind}/{name}", where) if kind in used else ""
-                yield CloudFile(split, kind, file, where=where)
+                used = kind in (names if wanted is None else wanted)
+                yield CloudFile(split, kind, _find(base, f"{kind}/{name}", where) if used else "", where=where)
 
     return FileListing.of(base, names, files(), f"{prefix}_*.txt", wanted)
 
@@ -129,33 +125,30 @@ def from_h5(base: Path, wanted: Sequence[str] | None = None) -> FileListing:
 
 def from_split_folders(base: Path, wanted: Sequence[str] | None = None) -> FileListing:
     """List the meshes CLASS/train/*.off and CLASS/test/*.off in `base`."""
-    names = tuple(name for name in class_names(base, "meshes") if (base / name / "train").is_dir())
+    names = [name for name in class_folders(base, "meshes") if (base / name / "train").is_dir()]
     files = (
         CloudFile(split, name, file)
         for name in names
         if wanted is None or name in wanted
         for split in SPLITS
-        for file in _folder_files(base, f"{name}/{split}", (".off",))
+        for file in _folder_files(base, base / name / split, (".off",))
     )
     return FileListing.of(base, names, files, "CLASS/*", wanted, "meshes")
 
 
 def from_folders(base: Path, test_share: float) -> FileListing:
     """List the clouds CLASS/NAME.* in `base`, and set the share `test_share` of each class aside for testing."""
-    names = class_names(base, "clouds")
-    files = [(label, file) for label, name in enumerate(names) for file in _folder_files(base, name, SUFFIXES)]
+    classes = class_folders(base, "clouds")
+    files = [(name, file) for name, path in classes.items() for file in _folder_files(base, path, SUFFIXES)]
     count = round(test_share * len(files))
     if not 1 <= count < len(files):
         raise ReldropError(
             f"test_share={test_share} of {len(files)} clouds leaves none on one side; "
             "choose a share between 0 and 1 that leaves some on both"
         )
-    parts = stratified_split(torch.tensor([label for label, _ in files]), count, "test")
-    chosen = (
-        CloudFile(split, names[files[index][0]], files[index][1])
-        for split, part in zip(SPLITS, parts, strict=True)
-        for index in part
-    )
+    names = list(classes)
+    parts = stratified_split(torch.tensor([names.index(name) for name, _ in files]), count, "test")
+    chosen = (CloudFile(split, *files[index]) for split, part in zip(SPLITS, parts, strict=True) for index in part)
     return FileListing.of(base, names, chosen, base.name)
 
 
@@ -205,7 +198,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def _read(path: Path, parse: Callable[[str], T]) -> T:
     try:
-        return parse(path.read_text())
+        return parse(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:  # undecodable text and JSON are ValueErrors
         raise ReldropError(
             f"cannot read {path}: {getattr(error, 'strerror', None) or error}; add or replace it"
@@ -222,14 +215,9 @@ def _find(base: Path, stem: str, where: str) -> str:
     )
 
 
-def _folder_files(base: Path, folder: str, suffixes: Sequence[str]) -> list[str]:
+def _folder_files(base: Path, folder: str | Path, suffixes: Sequence[str]) -> list[str]:
     """Return the clouds in a folder below `base`, sorted, relative to `base`."""
-    path = base / folder
-    found = sorted(
-        f"{folder}/{entry.name}"
-        for entry in (os.scandir(path) if path.is_dir() else ())
-        if not entry.name.startswith(".") and Path(entry.name).suffix.lower() in suffixes and entry.is_file()
-    )
+    found = files_below(folder, suffixes) if os.path.isdir(folder) else []
     if not found:
-        raise ReldropError(f"{path} has no clouds; add some ({' '.join(suffixes)}) or remove the class")
-    return found
+        raise ReldropError(f"{folder} has no clouds; add some ({' '.join(suffixes)}) or remove the class")
+    return [os.path.relpath(path, base) for path in found]

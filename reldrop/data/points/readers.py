@@ -5,7 +5,6 @@ from reldrop.data.points.listing import FileListing
 from reldrop.data.points.synthetic import BodyListing
 from reldrop.data.points.transforms import Axis, PointTransform, Range
 from reldrop.data.readers import dataset
-from reldrop.data.splits import choose_splits
 from reldrop.utils.machine import Machine
 from reldrop.utils.types import Count, FractionBelowOne, NonNegative
 
@@ -42,14 +41,7 @@ def load_points(
     """
     transform = PointTransform(scale, shift, rotate, jitter)
     name = listing.name if name is None else name
-    chosen = choose_splits(
-        listing.train.labels,
-        listing.test.labels,
-        subset=subset,
-        test_subset=test_subset,
-        validation=validation,
-        item=PointData.unit,
-    )
+    chosen = listing.choose(subset, test_subset, validation, PointData.unit)
     read = listing.prepare(name, points, normals, machine)
     splits = {}
     for split, indices in chosen.items():

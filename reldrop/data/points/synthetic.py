@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reldrop.data.points.files import Clouds, sample_surface
+from reldrop.data.paths import Files
+from reldrop.data.points.files import sample_surface
 from reldrop.data.points.preprocessing import in_unit_ball
 from reldrop.data.points.transforms import draw_rotations, rotate
 from reldrop.data.readers import Listing
@@ -32,17 +33,15 @@ class BodyListing(Listing):
         items = {}
         for split, numbers in (("train", range(TRAIN)), ("test", range(TRAIN, TRAIN + TEST))):
             places = [(kind, number) for kind in BODIES for number in numbers]
-            items[split] = Clouds(places, torch.arange(len(BODIES)).repeat_interleave(len(numbers)))
+            items[split] = Files(places, torch.arange(len(BODIES)).repeat_interleave(len(numbers)))
         return cls("shapes", BODIES, **items, source="generated")
 
     def prepare(self, name: str, points: int, normals: bool, machine: Machine) -> Callable[[str, Tensor], Tensor]:
         """Return what generates clouds, as `FileListing.prepare` returns what reads some."""
 
         def generate(split: str, indices: Tensor) -> Tensor:
-            places = getattr(self, split)[indices].places
-            return torch.stack([body_cloud(*place, points) for place in places])[
-                ..., : 6 if normals else 3
-            ].contiguous()
+            clouds = torch.stack([body_cloud(*place, points) for place in getattr(self, split)[indices].paths])
+            return clouds if normals else clouds[..., :3].contiguous()
 
         return generate
 
@@ -50,12 +49,8 @@ class BodyListing(Listing):
 def body_cloud(kind: str, number: int, points: int) -> Tensor:
     """Return the noisy cloud of a body in a random pose, float32 (points, 6), in the unit ball.
 
-    It depends on the arguments only. Normals are those of the body without noise.
-
-    Args:
-        kind: of body, one of `BODIES`.
-        number: of the cloud among those of its kind.
-        points: drawn evenly on the surface.
+    It depends only on the arguments: the kind of body, one of `BODIES`, the number of the cloud among those of its kind,
+    and how many points are drawn evenly on the surface. Normals are those of the body without noise.
     """
     seed = derive_seed(0, f"shapes {kind}", number)
     rng = np.random.default_rng(seed)

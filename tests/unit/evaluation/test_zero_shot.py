@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reldrop.data.images.folders import Files
+from reldrop.data.paths import Files
 from reldrop.evaluation import imagenet_classes
 from reldrop.metrics.accuracy import confidences
 from reldrop.metrics.registry import describe

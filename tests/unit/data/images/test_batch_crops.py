@@ -37,11 +37,3 @@ def test_no_padding_and_no_flip_change_nothing() -> None:
     images = torch.randint(256, (4, 3, 5, 5), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     crops = draw_crops(4, padding=0, flip=False, generator=torch.Generator().manual_seed(1))
     assert torch.equal(crop_and_flip(images, crops, 0), images)
-
-
-def test_crops_split_like_the_images() -> None:
-    crops = draw_crops(7, padding=2, flip=True, generator=torch.Generator().manual_seed(0))
-    parts = list(crops.split(3))
-    assert [len(part) for part in parts] == [3, 3, 1]
-    assert torch.equal(torch.cat([part.left for part in parts]), crops.left)
-    assert torch.equal(crops[3:].top, torch.cat([part.top for part in parts[1:]]))
