@@ -30,62 +30,54 @@ Key = tuple[str, ...]  # parts of the path of an image, without suffix
 Size = tuple[int, int]  # width and height, in pixels
 
 COLUMNS = ("image", "x0", "y0", "x1", "y1")
-TINY_IMAGENET = ("val_annotations.txt", ("image", "class", "x0", "y0", "x1", "y1"))
+TINY_IMAGENET = ("val_annotations.txt", ["image", "class", "x0", "y0", "x1", "y1"])
 IGNORED = (1000 % 256, 1000 // 256, 0)  # of ImageNet-S
 
 
 @dataclass(frozen=True)
-class Boxes:
-    """The boxes of one image, in pixels of an image of `size`, or of the file itself."""
+class Annotation:
+    """Where the object of one image is: in `boxes`, or where the mask in `file` is not 0.
+
+    `size` is that of the image which the boxes are of; None for that of the image's own file.
+    """
 
     file: Path
-    boxes: tuple[Box, ...]
+    boxes: tuple[Box, ...] | None = None
     size: Size | None = None
 
     def draw(self, size: Size) -> Image.Image:
-        """Return them in white on black, for an image file of `size`.
+        """Return the region in white on black, for an image file of `size`.
 
         Raises:
-            ReldropError: they are of an image of another shape.
+            ReldropError: it is of an image of another shape, or the mask cannot be decoded.
         """
-        region = Image.new("L", self.size or size)
-        for box in self.boxes:
+        region = Image.new("L", self.size or size) if self.boxes is not None else self._mask()
+        for box in self.boxes or ():
             region.paste(255, box)
-        return _resized(region, size, self.file)
+        if region.size == size:
+            return region
+        (width, height), (across, down) = region.size, size
+        if abs(width * down - height * across) > width + height:  # more than from rounding both sides
+            raise ReldropError(
+                f"{self.file} is of an image of {width} x {height} pixels, but the image has {across} x {down}, "
+                "another shape"
+            )
+        return region.resize(size, Image.Resampling.BOX)
 
-    def meet(self, size: Size) -> bool:
-        """Whether a pixel of an image of `size` is in one of them."""
-        width, height = size
-        return any(
-            left < width and top < height and right > 0 and bottom > 0 for left, top, right, bottom in self.boxes
-        )
-
-
-@dataclass(frozen=True)
-class Mask:
-    """The file of the mask of one image."""
-
-    file: Path
-
-    def draw(self, size: Size) -> Image.Image:
-        """Return it in white on black, for an image file of `size`.
-
-        Raises:
-            ReldropError: it cannot be decoded, or is of an image of another shape.
-        """
+    def _mask(self) -> Image.Image:
         with open_image(self.file, "mask") as image:
             pixels = np.asarray(image.convert({"RGBA": "RGB", "LA": "L"}.get(image.mode, image.mode)))
         region = pixels != 0 if pixels.ndim == 2 else pixels.any(2) & (pixels != IGNORED).any(2)
-        return _resized(Image.fromarray(region.astype(np.uint8) * 255), size, self.file)
+        return Image.fromarray(region.astype(np.uint8) * 255)
 
 
-def image_key(name: str) -> Key:
+def image_key(name: str | PurePath) -> Key:
     """Return what tells an image from others, by its path and that of its annotation alike."""
     path = PurePath(name)
     return (*path.parts[:-1], path.stem if path.suffix.lower() in SUFFIXES | {".xml"} else path.name)
 
 
-def read_table(file: Path) -> dict[Key, Boxes]:
+def read_table(file: Path) -> dict[Key, Annotation]:
     """Return the boxes of each image in a table.
 
     Raises:
@@ -94,7 +86,7 @@ def read_table(file: Path) -> dict[Key, Boxes]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
         reader = csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
-        rows = [(reader.line_num, row) for row in reader if row]
+        rows = [(f"{file}, line {reader.line_num}", row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ReldropError(f"cannot read {file}: {error}") from error
     known, header = TINY_IMAGENET
@@ -107,31 +99,30 @@ def read_table(file: Path) -> dict[Key, Boxes]:
             )
     image, *corners = (header.index(name) for name in COLUMNS)
     boxes = defaultdict(list)
-    for number, row in rows:
-        where = f"{file}, line {number}"
+    for where, row in rows:
         if len(row) <= max(image, *corners):
             raise ReldropError(f"{where}: {len(row)} of {len(header)} columns; it needs {', '.join(header)}")
         boxes[image_key(row[image].strip())].append(_box([row[corner] for corner in corners], where))
-    return {key: Boxes(file, tuple(found)) for key, found in boxes.items()}
+    return {key: Annotation(file, tuple(found)) for key, found in boxes.items()}
 
 
-def read_xml(file: Path) -> Boxes:
+def read_xml(file: Path) -> Annotation:
     """Return the boxes of an image.
 
     Raises:
         ReldropError: the file cannot be read, or one is no box.
     """
     try:
-        annotation = ElementTree.parse(file).getroot()
+        root = ElementTree.parse(file).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise ReldropError(f"cannot read {file}: {error}; fix or remove it") from error
-    boxes = [
+    boxes = tuple(
         _box([box.findtext(corner, "") for corner in ("xmin", "ymin", "xmax", "ymax")], f"{file}, box {number}")
-        for number, box in enumerate(annotation.iter("bndbox"), 1)
-    ]
-    sides = [annotation.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
+        for number, box in enumerate(root.iter("bndbox"), 1)
+    )
+    sides = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
     stated = all(side.isdecimal() and int(side) for side in sides)  # some tools leave it out or write 0
-    return Boxes(file, tuple(boxes), (int(sides[0]), int(sides[1])) if stated else None)
+    return Annotation(file, boxes, (int(sides[0]), int(sides[1])) if stated else None)
 
 
 def _box(values: Sequence[str], where: str) -> Box:
@@ -144,14 +135,3 @@ def _box(values: Sequence[str], where: str) -> Box:
             f"{where}: {' '.join(values)} is no box; it needs the numbers x0 y0 x1 y1 in pixels, x0 up to x1, y0 up to y1"
         )
     return left, top, right + 1, bottom + 1
-
-
-def _resized(region: Image.Image, size: Size, file: Path) -> Image.Image:
-    if region.size == size:
-        return region
-    (width, height), (across, down) = region.size, size
-    if abs(width * down - height * across) > width + height:  # more than from rounding both sides
-        raise ReldropError(
-            f"{file} is of an image of {width} x {height} pixels, but the image has {across} x {down}, another shape"
-        )
-    return region.resize(size, Image.Resampling.BOX)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reldrop.data.images.annotation_files import Boxes, Key, Mask, Size, image_key, read_table, read_xml
+from reldrop.data.images.annotation_files import Annotation, Key, Size, image_key, read_table, read_xml
 from reldrop.data.images.crops import CropFn
 from reldrop.data.images.dataset import ImageData
 from reldrop.data.images.decoding import open_image
-from reldrop.data.paths import candidates
+from reldrop.data.paths import candidates, files_below
 from reldrop.utils.errors import ReldropError
 
 logger = logging.getLogger("reldrop")
@@ -45,7 +45,7 @@ class Regions:
     source: str
     size: int
     frame: CropFn
-    annotations: Mapping[str, Boxes | Mask]
+    annotations: Mapping[str, Annotation]
 
     def masks(self, paths: Sequence[str]) -> Tensor:
         """Return which pixels of images belong to their regions, after all that evaluation does to images.
@@ -86,19 +86,24 @@ def find_regions(source: str | None, root: str, data: ImageData) -> Regions | No
     Raises:
         ReldropError: the source is not found, cannot be read, or has no region of these images.
     """
-    paths = data.test.paths
-    if source is None or (source == "auto" and paths is None):
+    paths, auto = data.test.paths, source == "auto"
+    if source is None or (auto and paths is None):
         return None
     if paths is None:
         raise ReldropError(
             f"suite.regions={source} needs image files, which the images of {data.name} do not come from"
         )
-    place = _beside(paths) if source == "auto" else _place(source, root)
+    (place,) = [_beside(paths)] if auto else candidates(root, [source])
     if place is None:
         return None
+    if not place.exists():
+        raise ReldropError(
+            f"suite.regions={source} not found: {place} does not exist; name a table of boxes or a folder of XML files or "
+            "masks, absolute or relative to data_dir"
+        )
     listed = read_table(place) if place.is_file() else _files(place)
     found = _matched(listed, paths)
-    if not found and source == "auto":
+    if not found and auto:
         return None
     if not found:
         raise ReldropError(
@@ -106,7 +111,8 @@ def find_regions(source: str | None, root: str, data: ImageData) -> Regions | No
             f"({Path(paths[0]).name}, ...); they must have the same names"
         )
     annotations = {path: _read(listed[key]) for path, key in found.items()}
-    _warn_of_outliers(annotations)
+    if outside := [Path(path).name for path, annotation in annotations.items() if _is_outside(annotation, path)]:
+        logger.warning("%d images have no box inside of them and no region, the first is %s", len(outside), outside[0])
     return Regions("/".join(place.resolve().parts[-2:]), data.size, data.test.reading.frame, annotations)
 
 
@@ -116,33 +122,18 @@ def _beside(paths: Sequence[str]) -> Path | None:
     for above in (folder, *folder.parents)[:LEVELS]:
         for name, suffix in KNOWN:
             place = above / name
-            if place.is_file() if suffix is None else _with_suffix(place, suffix):
+            if place.is_file() if suffix is None else place.is_dir() and files_below(place, (suffix,)):
                 return place
     return None
 
 
-def _place(source: str, root: str) -> Path:
-    (place,) = candidates(root, [str(Path(source).expanduser())])
-    if not place.exists():
-        raise ReldropError(
-            f"suite.regions={source} not found: {place} does not exist; name a table of boxes or a folder of XML files or "
-            "masks, absolute or relative to data_dir"
-        )
-    return place
-
-
 def _files(folder: Path) -> dict[Key, Path]:
-    files = _with_suffix(folder, ".xml") or _with_suffix(folder, ".png")
+    files = files_below(folder, (".xml",)) or files_below(folder, (".png",))
     if not files:
         raise ReldropError(
             f"{folder} has neither XML files of boxes nor PNG files of masks; name a folder that has some"
         )
-    return {image_key(str(file.relative_to(folder))): file for file in files}
-
-
-def _with_suffix(folder: Path, suffix: str) -> list[Path]:
-    found = (file for file in folder.rglob("*") if file.suffix.lower() == suffix)
-    return sorted(file for file in found if not file.name.startswith("."))
+    return {image_key(Path(file).relative_to(folder)): Path(file) for file in files}
 
 
 def _matched(listed: Collection[Key], paths: Sequence[str]) -> dict[str, Key]:
@@ -156,22 +147,22 @@ def _matched(listed: Collection[Key], paths: Sequence[str]) -> dict[str, Key]:
     return {path: by_end[key[-parts:]] for path, key in keys.items() if key[-parts:] in by_end}
 
 
-def _read(entry: Boxes | Path) -> Boxes | Mask:
-    if isinstance(entry, Boxes):
+def _read(entry: Annotation | Path) -> Annotation:
+    if isinstance(entry, Annotation):
         return entry
-    return read_xml(entry) if entry.suffix.lower() == ".xml" else Mask(entry)
+    return read_xml(entry) if entry.suffix.lower() == ".xml" else Annotation(entry)
 
 
-def _warn_of_outliers(annotations: Mapping[str, Boxes | Mask]) -> None:
-    outside = []
-    for path, annotation in annotations.items():
-        with suppress(ReldropError):  # evaluation skips the image or names it
-            if isinstance(annotation, Boxes) and not annotation.meet(annotation.size or _size(path)):
-                outside.append(path)
-    if outside:
-        logger.warning(
-            "%d images have no box inside of them and no region, the first is %s", len(outside), Path(outside[0]).name
-        )
+def _is_outside(annotation: Annotation, path: str) -> bool:
+    """Whether no pixel of an image is in one of the boxes of its annotation."""
+    with suppress(ReldropError):  # evaluation skips the image or names it
+        if annotation.boxes is not None:
+            width, height = annotation.size or _size(path)
+            return not any(
+                left < width and top < height and right > 0 and bottom > 0
+                for left, top, right, bottom in annotation.boxes
+            )
+    return False
 
 
 def _size(path: str) -> Size:

@@ -57,7 +57,7 @@ def cifar(num_classes: Literal[10, 100], machine: Machine = Machine()) -> ImageL
     archive = first(bases, lambda base: (base / official.base_folder).is_dir() or (base / official.filename).is_file())
     folders = first(bases, lambda base: (base / "train").is_dir() and (base / "test").is_dir())
     if archive is not None or folders is None:
-        parts = _download(official, bases, machine.download) if archive is None else _unpack(official, archive)
+        parts = _archive(official, archive, bases, machine.download)
         train, test = (
             ImageSplit(torch.from_numpy(part.data).permute(0, 3, 1, 2), torch.tensor(part.targets)) for part in parts
         )
@@ -112,39 +112,33 @@ def image_folder(folder: str, size: Count, machine: Machine = Machine()) -> Imag
     return ImageListing(base.resolve().name, classes, *files, described("image files", base), size)
 
 
-def _unpack(official: "type[CIFAR10]", base: Path) -> "list[CIFAR10]":
-    """Return the training and test part of the archive in `base`, unpacking it there first if it is packed."""
+def _archive(official: "type[CIFAR10]", base: Path | None, bases: Sequence[Path], download: bool) -> "list[CIFAR10]":
+    """Return the training and test part of the archive in `base`, unpacked there; None downloads it to the first of `bases`."""
     from torchvision.datasets.utils import check_integrity
 
-    try:
-        # What torchvision calls download also unpacks an archive that is there; it fetches one if none is intact.
-        packed = check_integrity(base / official.filename, official.tgz_md5)
-        return [official(base, train=train, download=packed) for train in (True, False)]
-    except RuntimeError as error:
-        raise ReldropError(
-            f"the official archive in {base} is damaged or incomplete: {official.base_folder} or {official.filename} "
-            f"has a wrong checksum; remove both, then set machine.download=true or put {official.url} there"
-        ) from error
-    except OSError as error:
-        raise ReldropError(
-            f"cannot unpack or read the official archive in {base}: {error}; unpack it in a folder you can write, and "
-            f"{WHERE_ELSE}"
-        ) from error
-
-
-def _download(official: "type[CIFAR10]", bases: Sequence[Path], allowed: bool) -> "list[CIFAR10]":
-    """Download the archive into the first of `bases`, none of which has it; return its training and test part."""
+    put = f"put {official.url} there, or {WHERE_ELSE}"
     missing = (
         f"{official.__name__} not found: looked in {listed(bases)} for {official.base_folder}, {official.filename}, "
         "or train/CLASS and test/CLASS"
     )
-    if not allowed:
-        raise ReldropError(f"{missing}; set machine.download=true, put {official.url} there, or {WHERE_ELSE}")
+    if base is None and not download:
+        raise ReldropError(f"{missing}; set machine.download=true, {put}")
     try:
-        return [official(bases[0], train=train, download=True) for train in (True, False)]
+        # What torchvision calls download also unpacks an archive that is there; it fetches one if none is intact.
+        fetch = base is None or check_integrity(base / official.filename, official.tgz_md5)
+        return [official(base or bases[0], train=train, download=fetch) for train in (True, False)]
     except (OSError, RuntimeError, HTTPException) as error:  # no network, no space, a wrong checksum
+        if base is None:
+            raise ReldropError(f"{missing}; and downloading it failed ({error}): {put}") from error
+        if isinstance(error, RuntimeError):
+            raise ReldropError(
+                f"the official archive in {base} is damaged or incomplete: {official.base_folder} or "
+                f"{official.filename} has a wrong checksum; remove both, then set machine.download=true or put "
+                f"{official.url} there"
+            ) from error
         raise ReldropError(
-            f"{missing}; and downloading it failed ({error}): put {official.url} there, or {WHERE_ELSE}"
+            f"cannot unpack or read the official archive in {base}: {error}; unpack it in a folder you can write, and "
+            f"{WHERE_ELSE}"
         ) from error
 
 

@@ -42,20 +42,37 @@ def load_clouds(listing: "FileListing", name: str, points: int, normals: bool, m
     """
     stem = re.sub(r"[^\w.+=-]", "_", name) + f"-{points}" + ("" if normals else "-xyz")
     folder = machine.cache.expanduser()
-    count = len(listing.train) + len(listing.test)
+    files = [*listing.train.paths, *listing.test.paths]
 
     def load(path: Path) -> tuple[dict[str, Tensor], int]:
-        return _load(path, listing, (points, 6 if normals else 3))
+        """Map the clouds; also return how many of them had fewer points."""
+        try:
+            with safe_open(path, "pt") as file:  # refuses a file of another length than its header says
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+                few = int(file.metadata()["few"])
+            clouds = {split: tensors[f"{split}_points"] for split in SPLITS}
+            for split in SPLITS:
+                labels = getattr(listing, split).labels
+                shape = (len(labels), points, 6 if normals else 3)
+                if clouds[split].shape != shape or not tensors[f"{split}_labels"].equal(labels):
+                    raise ValueError("it has other clouds than its name says")
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise ValueError(str(error)) from error
+        return clouds, few
 
     def build(path: Path) -> None:
-        logger.info("preparing %s: %d clouds of %d points, once; they are kept in %s", name, count, points, folder)
-        clouds, few = sample_all(listing.base, [*listing.train.paths, *listing.test.paths], points, normals, machine)
+        logger.info("preparing %s: %d clouds of %d points, once; they are kept in %s", name, len(files), points, folder)
+        clouds, few = sample_all(listing.base, files, points, normals, machine)
         tensors = {f"{split}_labels": getattr(listing, split).labels for split in SPLITS}
         for split, part in zip(SPLITS, np.split(clouds, [len(listing.train)]), strict=True):
             tensors[f"{split}_points"] = torch.from_numpy(part)
         with atomic_write(path) as file:
             file.write(save(tensors, {"few": str(few)}))
-        _remove_others(path, stem)
+        # Remove what was prepared from an earlier state of the files, and what a kill has left.
+        for pattern in (f"{stem}-{'[0-9a-f]' * 12}.safetensors", f".{stem}-{'[0-9a-f]' * 12}.safetensors.tmp"):
+            for other in folder.glob(pattern):
+                if other != path:
+                    other.unlink(missing_ok=True)
 
     path = folder / f"{stem}-{_key(listing, points, normals)}.safetensors"
     try:
@@ -67,31 +84,10 @@ def load_clouds(listing: "FileListing", name: str, points: int, normals: bool, m
         ) from error
     if few:
         logger.warning(
-            "%d of the %d clouds of %s have fewer than %d points; some of theirs are repeated", few, count, name, points
+            "%d of the %d clouds of %s have fewer than %d points; some of theirs are repeated",
+            *(few, len(files), name, points),
         )
     return clouds
-
-
-def _load(path: Path, listing: "FileListing", shape: tuple[int, int]) -> tuple[dict[str, Tensor], int]:
-    """Map the prepared clouds; also return how many of them had fewer points.
-
-    Raises:
-        FileNotFoundError: there are none.
-        ValueError: they are damaged.
-    """
-    try:
-        with safe_open(path, "pt") as file:  # refuses a file of another length than its header says
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-            few = int(file.metadata()["few"])
-        for split in SPLITS:
-            labels = getattr(listing, split).labels
-            if tensors[f"{split}_points"].shape != (len(labels), *shape) or not tensors[f"{split}_labels"].equal(
-                labels
-            ):
-                raise ValueError("it has other clouds than its name says")
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(str(error)) from error
-    return {split: tensors[f"{split}_points"] for split in SPLITS}, few
 
 
 def _key(listing: "FileListing", points: int, normals: bool) -> str:
@@ -104,11 +100,3 @@ def _key(listing: "FileListing", points: int, normals: bool) -> str:
             rows.append([file.name, file.row, label, status.st_size, status.st_mtime_ns])
         content.append(rows)
     return hashlib.sha256(json.dumps([*content, points, normals]).encode()).hexdigest()[:12]
-
-
-def _remove_others(path: Path, stem: str) -> None:
-    """Remove what was prepared from an earlier state of the files, and what a kill has left."""
-    for pattern in (f"{stem}-{'[0-9a-f]' * 12}.safetensors", f".{stem}-{'[0-9a-f]' * 12}.safetensors.tmp"):
-        for other in path.parent.glob(pattern):
-            if other != path:
-                other.unlink(missing_ok=True)

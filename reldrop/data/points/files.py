@@ -54,11 +54,7 @@ def read_cloud(path: str, normals: bool) -> np.ndarray:
 
 
 def h5_labels(path: str) -> np.ndarray:
-    """Return the labels, int64 (n,), of the n clouds in an HDF5 file of ModelNet.
-
-    Raises:
-        ReldropError: the file cannot be read; the message names it.
-    """
+    """Return the labels, int64 (n,), of the n clouds in an HDF5 file of ModelNet, or raise `ReldropError`."""
     (labels,) = _h5_rows(path, ["label"], slice(None))
     return labels.reshape(-1).astype(np.int64)
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,7 @@ def sample_all(base: Path, files: Sequence[CloudFile], points: int, normals: boo
     """Read and sample clouds; return them, float32 (N, points, 6 or 3), and how many of them had fewer points.
 
     Args:
-        base: folder of the files.
-        files: N clouds.
+        base: folder of the N files.
         points: of each cloud.
         normals: whether the normals of the points are kept.
         machine: says how many processes read, and whether a bar shows how far they are.
@@ -79,31 +78,18 @@ def _follow_parent() -> None:
 
 
 def _sample_files(base: Path, files: Sequence[CloudFile], points: int, normals: bool) -> Block:
-    with _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sampling is many small steps, at each of which threads would wait for each other
+    try:
         return sample([*_read(base, files, normals)], points)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _read(base: Path, files: Sequence[CloudFile], normals: bool) -> Iterator[np.ndarray]:
-    while files:
-        path, row = str(base / files[0].name), files[0].row
-        if row is None:
-            yield read_cloud(path, normals)
-            files = files[1:]
-        else:
-            rows = [file.row for file in files if file.name == files[0].name]
-            yield from read_h5(path, rows, normals)
-            files = files[len(rows) :]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread: sampling is many small steps, and threads would wait for each other at each of them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    for name, group in groupby(files, lambda file: file.name):
+        path, rows = str(base / name), [file.row for file in group]
+        yield from [read_cloud(path, normals) for _ in rows] if rows[0] is None else read_h5(path, rows, normals)
 
 
 def sample(clouds: Sequence[np.ndarray], points: int) -> Block:

@@ -29,13 +29,7 @@ def rotate(clouds: Tensor, matrices: Tensor) -> Tensor:
 
 
 def scale_and_shift(clouds: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Scale the points, then shift them; normals stay.
-
-    Args:
-        clouds: (B, P, 3 or 6).
-        scale: (B,), one factor a cloud.
-        shift: (B, 3).
-    """
+    """Scale the points of clouds (B, P, 3 or 6) by `scale` (B,), then shift them by `shift` (B, 3); normals stay."""
     points, normals = clouds[..., :3], clouds[..., 3:]
     return torch.cat([points * scale[:, None, None] + shift[:, None], normals], -1)
 
@@ -84,13 +78,7 @@ class PointTransform:
         self.scale = None if self.scale is None else (float(self.scale[0]), float(self.scale[1]))
 
     def __call__(self, clouds: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
-        """Return perturbed copies of clouds.
-
-        Args:
-            clouds: (B, P, 3 or 6), on any device.
-            generator: on the CPU.
-            shard: which rows of a batch the clouds are: the draws are those for the whole batch. None if they are all.
-        """
+        """Return perturbed copies of clouds (B, P, 3 or 6), on any device; see `reldrop.data.Data.transform`."""
         shard, device = shard or Shard.whole(len(clouds)), clouds.device
         if self.rotate is not None:
             matrices = draw_rotations(shard.count, self.rotate, generator)[shard.rows]
