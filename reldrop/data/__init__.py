@@ -6,10 +6,9 @@ with `@image_dataset` or `@point_dataset` above it.
 
 from reldrop.data.base import Data
 from reldrop.data.images.annotations import Regions, find_regions
-from reldrop.data.images.dataset import ImageData, ImageSplit
+from reldrop.data.images.dataset import ImageData, ImageListing, ImageSplit, image_dataset
 from reldrop.data.images.datasets import cifar, digits, image_folder, tiny_imagenet
 from reldrop.data.images.imagenet import imagenet
-from reldrop.data.images.readers import ImageListing, image_dataset
 from reldrop.data.paths import Files
 from reldrop.data.points.dataset import PointData, PointSplit
 from reldrop.data.points.datasets import modelnet, point_folder, shapenet, shapes

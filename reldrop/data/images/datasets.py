@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from reldrop.data.images.dataset import ImageSplit
+from reldrop.data.images.dataset import ImageListing, ImageSplit, image_dataset
 from reldrop.data.images.folders import class_files, label_files
-from reldrop.data.images.readers import ImageListing, image_dataset
 from reldrop.data.paths import WHERE_ELSE, Files, candidates, class_folders, described, first, listed
 from reldrop.data.splits import stratified_split
 from reldrop.utils.errors import ReldropError

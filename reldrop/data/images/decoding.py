@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import generator
 from reldrop.utils.signals import ignore_signals
 from reldrop.utils.types import checked
+
+Extra = TypeVar("Extra")
 
 logger = logging.getLogger("reldrop")
 
@@ -221,3 +223,28 @@ def _end_workers_at_exit() -> None:
             process.kill()
 
     atexit.register(kill)
+
+
+def on_device(batches: Iterator[tuple[Tensor, Extra]], device: torch.device) -> Iterator[tuple[Tensor, Extra]]:
+    """Yield the batches with their tensors on `device`.
+
+    A CUDA device copies a batch on a stream of its own while it works on the one before; the tensors must then be in
+    page-locked memory.
+    """
+    if device.type != "cuda":
+        for batch, extra in batches:
+            yield batch.to(device), extra
+        return
+    copying = torch.cuda.Stream(device)
+    ready = None
+    for batch, extra in batches:
+        with torch.cuda.stream(copying):
+            copied = batch.to(device, non_blocking=True)
+        if ready is not None:
+            yield ready
+        working = torch.cuda.current_stream(device)
+        working.wait_stream(copying)
+        copied.record_stream(working)  # its memory is not used again before the work on it is done
+        ready = copied, extra
+    if ready is not None:
+        yield ready

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from reldrop.data.images.crops import CenterCrop, RandomResizedCrop
+from reldrop.data.images.dataset import ImageListing, image_dataset
 from reldrop.data.images.decoding import DecodeOptions
 from reldrop.data.images.folders import class_files, flat_images, label_files
 from reldrop.data.images.imagenet_labels import read_wnids, val_wnids
-from reldrop.data.images.readers import ImageListing, image_dataset
 from reldrop.data.paths import WHERE_ELSE, candidates, class_folders, described, first, listed
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.machine import Machine

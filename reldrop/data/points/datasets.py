@@ -3,16 +3,9 @@
 from collections.abc import Sequence
 
 from reldrop.data.paths import WHERE_ELSE, candidates, class_folders, first, listed
-from reldrop.data.points.listing import (
-    FileListing,
-    from_folders,
-    from_h5,
-    from_lists,
-    from_shapenet,
-    from_split_folders,
-    read_names,
-)
-from reldrop.data.points.readers import point_dataset
+from reldrop.data.points import listing
+from reldrop.data.points.dataset import point_dataset
+from reldrop.data.points.listing import FileListing
 from reldrop.data.points.synthetic import BodyListing
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.machine import Machine
@@ -44,11 +37,11 @@ def modelnet(
     bases = candidates(machine.root, folders)
     for base in bases:
         if (base / f"{prefix}_train.txt").is_file():
-            return from_lists(base, prefix, read_names(base / f"{prefix}_shape_names.txt"), classes)
+            return listing.from_lists(base, prefix, listing.read_names(base / f"{prefix}_shape_names.txt"), classes)
         if (base / "train_files.txt").is_file():
-            return from_h5(base, classes)
+            return listing.from_h5(base, classes)
         if any(base.glob("*/train/*.off")):
-            return from_split_folders(base, classes)
+            return listing.from_split_folders(base, classes)
     raise ReldropError(
         f"{prefix} not found: looked in {listed(bases)} for {prefix}_train.txt, train_files.txt or CLASS/train/*.off; put "
         f"it there (ModelNet: {', '.join(MODELNET)}), or {WHERE_ELSE}"
@@ -68,7 +61,7 @@ def shapenet(folders: Sequence[str], machine: Machine = Machine()) -> FileListin
             f"ShapeNetPart not found: looked in {listed(bases)} for synsetoffset2category.txt; unpack {SHAPENET} there, or "
             f"{WHERE_ELSE}"
         )
-    return from_shapenet(base)
+    return listing.from_shapenet(base)
 
 
 @point_dataset
@@ -90,9 +83,9 @@ def point_folder(
             "absolute or relative to data_dir"
         )
     return (
-        from_folders(base, test_share)
+        listing.from_folders(base, test_share)
         if lists is None
-        else from_lists(base, lists, tuple(class_folders(base, "clouds")))
+        else listing.from_lists(base, lists, tuple(class_folders(base, "clouds")))
     )
 
 

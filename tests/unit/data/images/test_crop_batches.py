@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from reldrop.data.images.crops import CenterCrop
-from reldrop.data.images.decoding import decode
-from reldrop.data.prefetch import on_device
+from reldrop.data.images.decoding import decode, on_device
 from reldrop.utils.seeding import derive_seed
 from tests.helpers.imagenet import CROP, imagenet
 from tests.helpers.images import assert_same_batches
