@@ -1,24 +1,30 @@
 """From a composed configuration to objects, with checks before any work starts."""
 
 import inspect
+import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.errors import ReldropError, first_line, own_frames, raised
 from reldrop.utils.machine import Machine
 from reldrop.utils.text import nearest
 from reldrop.utils.types import Group, Seed, Text, check_settings
 
 _package = Path(__file__).parent
 CONFIG_PATH = str(_package / "conf" if (_package / "conf").is_dir() else _package.parent / "conf")
+
+CONFIG_DIR = "--config-dir="  # before the folder of the user's own choices
 
 GROUPS = (
     "dataset",
@@ -116,6 +122,41 @@ def check_choices(overrides: Iterable[str]) -> None:
             raise ReldropError(f"{group} has no choice; set {group}=NAME, one of {', '.join(names)}")
 
 
+def find_own_parts(words: Sequence[str]) -> list[str]:
+    """Let parts of the user's own be imported from the current folder and from that of --config-dir.
+
+    The processes that this one starts, e.g. those of a sweep, inherit it.
+
+    Args:
+        words: of the command line.
+
+    Returns:
+        The same words, with --config-dir first: Hydra takes it only before or behind all others.
+
+    Raises:
+        ReldropError: if there is no such folder, or a file in it has the name of a choice of this package, which Hydra
+            would take instead.
+    """
+    others, folders, rest = [], [Path.cwd()], iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option in ("--config-dir", "-cd"):
+            folders[1:] = [Path(value if equals else next(rest, "")).expanduser().absolute()]
+        else:
+            others.append(word)
+    sys.path += (own := [str(folder) for folder in folders])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *own]))
+    for folder in folders[1:]:
+        if not folder.is_dir():
+            raise ReldropError(f"--config-dir {folder} is no folder; it must be one that holds GROUP/CHOICE.yaml")
+        ours = Path(CONFIG_PATH).resolve()
+        names = [file.relative_to(ours) for file in ours.rglob("*.yaml")]
+        hidden = [folder / name for name in names if (folder / name).is_file() and folder.resolve() != ours]
+        if hidden:
+            raise ReldropError(f"{min(hidden)} has the name of a choice of this package; give the file another name")
+    return [*(f"{CONFIG_DIR}{folder}" for folder in folders[1:]), *others]
+
+
 def _container(settings: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with their interpolations resolved."""
     if not isinstance(settings, DictConfig):
@@ -131,10 +172,13 @@ def _container(settings: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 def _target(settings: Mapping[str, Any], group: str) -> Callable[..., Any]:
     """Return the class or function that a group describes."""
     path = settings.get("_target_")
+    module, _, name = str(path).rpartition(".")
     try:
-        target = get_object(path)
+        target = getattr(import_module(module), name)
     except Exception as error:  # importing it may raise anything
-        raise ReldropError(f"{group}._target_={path} cannot be imported ({first_line(error)})") from error
+        missing = isinstance(error, ModuleNotFoundError) and module.split(".")[0] == error.name
+        advice = f"; start the command in the folder of {error.name}.py, or put that on PYTHONPATH" if missing else ""
+        raise ReldropError(f"{group}._target_={path} cannot be imported ({raised(error)}){advice}") from error
     if not callable(target):
         raise ReldropError(f"{group}._target_={path} is no class or function")
     return target
@@ -176,11 +220,6 @@ def check_inputs(cfg: DictConfig) -> None:
         raise ReldropError("trainer.channels_last=true is for images; point clouds have their channels last anyway")
 
 
-def kind_of(cfg: DictConfig, group: str) -> str | None:
-    """Return what the part that a group describes is for, "images" or "points"; None for both."""
-    return getattr(_target(cfg[group], group), "kind", None)
-
-
 def build(cfg: DictConfig, group: str, *args: Any, **options: Any) -> Any:
     """Return what a group of the configuration describes.
 
@@ -188,26 +227,29 @@ def build(cfg: DictConfig, group: str, *args: Any, **options: Any) -> Any:
         cfg: the whole configuration.
         group: which of its groups.
         args: further arguments of what is built.
-        options: further keyword arguments. One that takes a `machine` gets that of the configuration, unless it is here.
+        options: what it may want to know, e.g. of the data; it gets those that it has parameters for. One that takes a
+            `machine` gets that of the configuration, unless it is here.
 
     Raises:
-        ReldropError: if it refuses its settings.
+        ReldropError: if it refuses its settings, or is of the user's own and raises an error.
     """
     target = _target(cfg[group], group)
     parameters = inspect.signature(target).parameters
     settings = {key: value for key, value in cfg[group].items() if key != "name" or key in parameters}  # else a label
+    if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        options = {key: value for key, value in options.items() if key in parameters}
+    if "machine" in parameters and "machine" not in options:
+        options["machine"] = machine(cfg)
     try:
-        if "machine" in parameters and "machine" not in options:
-            options["machine"] = machine(cfg)
         return instantiate(settings, _partial_=True, _convert_="all")(*args, **options)
-    except InstantiationException as error:  # of an object inside the group
-        raise ReldropError(f"{group} ({cfg[group]['_target_']}) cannot be built: {error.__cause__}") from error
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        expected = isinstance(error, TypeError | ValueError | InstantiationException) or own_frames(error)
         if isinstance(error, ValueError) and str(error).partition("=")[0] in parameters:
             raise ReldropError(f"{group}.{error}") from error
-        if isinstance(error, ReldropError):
+        if isinstance(error, ReldropError) or not expected:
             raise
-        raise ReldropError(f"{group} ({cfg[group]['_target_']}) cannot be built: {error}") from error
+        cause = isinstance(error, InstantiationException) and error.__cause__  # of an object inside the group
+        raise ReldropError(f"{group} ({cfg[group]['_target_']}) cannot be built: {raised(cause or error)}") from error
 
 
 def machine(cfg: DictConfig) -> Machine:
@@ -237,7 +279,8 @@ def suggest(
         config_name: which of them the command composes.
         groups: those of it.
     """
-    chosen = [
+    own = [word.removeprefix(CONFIG_DIR) for word in overrides if word.startswith(CONFIG_DIR)]
+    chosen = [f"hydra.searchpath={json.dumps(own)}"] + [
         text for text in overrides if text.split("=")[0].lstrip("+") in (*groups, "experiment") and "," not in text
     ]
     with initialize_config_dir(config_path, version_base="1.3"):

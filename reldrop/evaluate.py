@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import CONFIG_PATH, build, check, machine, suggest
+from reldrop.config import CONFIG_PATH, build, check, find_own_parts, machine, suggest
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, Group, Text
 
@@ -113,7 +113,10 @@ def main(cfg: DictConfig) -> None:
 def command() -> None:
     """Run `main`, and help with misspelled settings."""
     try:
+        sys.argv[1:] = find_own_parts(sys.argv[1:])
         main()
+    except ReldropError as error:
+        sys.exit(f"error: {error}")
     except SystemExit as stop:
         sys.exit((stop.code == 1 and suggest(sys.argv[1:], CONFIG_PATH, "evaluate", GROUPS)) or stop.code)
 

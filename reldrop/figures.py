@@ -8,7 +8,7 @@ from typing import Literal
 import hydra
 from omegaconf import DictConfig
 
-from reldrop.config import CONFIG_PATH, build, check, suggest
+from reldrop.config import CONFIG_PATH, build, check, find_own_parts, suggest
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import writing
 from reldrop.utils.types import Count, Group, Text
@@ -63,7 +63,10 @@ def main(cfg: DictConfig) -> None:
 def command() -> None:
     """Run `main`, and help with misspelled settings."""
     try:
+        sys.argv[1:] = find_own_parts(sys.argv[1:])
         main()
+    except ReldropError as error:
+        sys.exit(f"error: {error}")
     except SystemExit as stop:
         hint = suggest(sys.argv[1:], CONFIG_PATH, "figures", ("machine",)) if stop.code == 1 else None
         sys.exit(hint or stop.code)

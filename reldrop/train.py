@@ -11,7 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from reldrop.config import CONFIG_PATH, check_choices, check_inputs, check_keys, check_scale, suggest
+from reldrop.config import CONFIG_PATH, check_choices, check_inputs, check_keys, check_scale, find_own_parts, suggest
 from reldrop.distributed.launch import abort, disconnect, launched
 from reldrop.sweeps.hydra_launcher import register
 from reldrop.sweeps.outcomes import report
@@ -96,6 +96,7 @@ def command() -> None:
     if launched().rank:
         sys.stderr = io.StringIO()  # Hydra's messages come before `main`, in all processes alike
     try:
+        sys.argv[1:] = find_own_parts(sys.argv[1:])
         check_choices(sys.argv[1:])
         main()
         disconnect()

@@ -226,9 +226,10 @@ class Checkpoint:
             ReldropError: the weights do not fit the configuration, or the number of classes of the data.
         """
         model = build(self.cfg, "backbone", **options, weights=None)
-        head = next(name for name, module in model.named_modules() if module is model.get_classifier())
+        classifier = getattr(model, "get_classifier", lambda: None)()  # not every network says which it is
+        head = next((name for name, module in model.named_modules() if module is classifier), None)
         classes = len(self.weights.get(f"{head}.weight", ()))
-        if classes != options["num_classes"]:
+        if head is not None and classes != options["num_classes"]:
             raise ReldropError(
                 f"checkpoint {self.file} is of a network for {classes} classes, the data have {options['num_classes']}"
             )

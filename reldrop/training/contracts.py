@@ -4,18 +4,42 @@ A part of somebody's own that raises an error is named with the line that raised
 file and not in a traceback of this package.
 """
 
-import traceback
-from collections.abc import Callable
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.errors import ReldropError, own_frames, raised
 from reldrop.utils.tensors import positions
 
-_PACKAGE = str(Path(__file__).parents[1])
+
+def check_backbone(model: nn.Module, inputs: Tensor, num_classes: int) -> None:
+    """Refuse a network that makes no logits of a batch, in evaluation mode.
+
+    Args:
+        model: the network; it is left in training mode.
+        inputs: (B, C, H, W) or (B, N, C).
+        num_classes: how many logits an input has.
+
+    Raises:
+        ReldropError: naming the network and the promise that it breaks.
+    """
+    name = f"backbone {type(model).__name__}"
+    if not isinstance(model, nn.Module):
+        raise ReldropError(f"{name} is no network; it must be a torch.nn.Module")
+    before = {"inputs": inputs.clone()}
+    with torch.no_grad():
+        logits = _call(name, model.eval(), inputs)
+    model.train()
+    _refuse_changes(name, before, {"inputs": inputs})
+    _refuse_unlike(name, "logits", logits, (len(inputs), num_classes), inputs.device)
+    if not logits.is_floating_point():
+        raise ReldropError(f"{name} returns logits of type {logits.dtype}; they must be floating-point numbers")
+    if not any(value.requires_grad for value in model.parameters()):
+        raise ReldropError(f"{name} has no parameters to train; register its layers as attributes of the module")
 
 
 def check_attribution(attribution: Callable[..., Any], model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
@@ -72,6 +96,25 @@ def check_augmentation(augmentation: Callable[..., Any], inputs: Tensor, num_cla
             f"{name} returns {_described(new)} as targets; it must return classes ({len(inputs)},) or probabilities "
             f"({len(inputs)}, {num_classes}) that sum to 1"
         )
+
+
+@contextmanager
+def naming(**parts: Any) -> Iterator[None]:
+    """Name the part of the user's own, by its group, that an error inside the block comes from.
+
+    Raises:
+        ReldropError: in place of an error that a file of one of the parts raises.
+    """
+    try:
+        yield
+    except ReldropError:
+        raise
+    except Exception as error:
+        files = {frame.filename for frame in own_frames(error)}
+        for group, part in parts.items():
+            if getattr(sys.modules.get(type(part).__module__), "__file__", None) in files:
+                raise ReldropError(f"{group} {type(part).__name__} fails: {raised(error)}") from error
+        raise
 
 
 def _are_probabilities(values: Any, shape: tuple[int, int]) -> bool:
@@ -136,13 +179,4 @@ def _call(name: str, part: Callable[..., Any], *args: Any, **options: Any) -> An
     except ReldropError:
         raise
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [
-            frame
-            for frame in frames
-            if not frame.filename.startswith(_PACKAGE) and "site-packages" not in frame.filename
-        ]
-        where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-        raise ReldropError(
-            f"{name} fails on a batch of two: {type(error).__name__}: {first_line(error)}{where}"
-        ) from error
+        raise ReldropError(f"{name} fails on a batch of two: {raised(error)}") from error

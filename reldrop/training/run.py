@@ -11,7 +11,7 @@ from torch import nn
 
 from reldrop.attribution import Attribution, Recycled
 from reldrop.attribution.recycled import RelevanceCache
-from reldrop.config import build, kind_of, machine
+from reldrop.config import build, machine
 from reldrop.data import Data
 from reldrop.distributed.launch import start_fabric
 from reldrop.runs.reader import summary_of
@@ -19,7 +19,7 @@ from reldrop.runs.run import NullRun, Run
 from reldrop.runs.tracking import Tracker, start_tracking
 from reldrop.training import hooks
 from reldrop.training.config import MonitorConfig, TrainerConfig
-from reldrop.training.contracts import check_attribution, check_augmentation
+from reldrop.training.contracts import check_attribution, check_augmentation, check_backbone, naming
 from reldrop.training.trainer import Trainer
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import derive_seed
@@ -71,7 +71,8 @@ def train(
             report.tracker = start_tracking(cfg.tracking, run=run, config=settings, name=run.path.name)
         failed = 1
         try:
-            with signals:
+            named = {"backbone": trainer.module, "attribution": trainer.attribution}
+            with signals, naming(**named, augmentation=trainer.augmentation):
                 trainer.fit()
             if first:
                 sizes = {"train_samples": len(data.train), "test_samples": len(data.test)}
@@ -100,9 +101,10 @@ def build_trainer(
     torch.manual_seed(derive_seed(cfg.seed, "weights"))
     model = build(cfg, "backbone", **data.model_kwargs)
     attribution = build(cfg, "attribution")
-    augmentation = build_augmentation(cfg, data.augmentation_kwargs)
+    augmentation = build(cfg, "augmentation", **data.augmentation_kwargs)
     sample = data.dummy_input()
     two = torch.cat([sample, sample])
+    check_backbone(model, two, data.num_classes)
     check_augmentation(augmentation, two, data.num_classes)
     if augmentation.needs_relevance:
         attribution.check(model, sample)
@@ -128,11 +130,6 @@ def build_trainer(
     return Trainer(fabric, *parts, config, cfg.seed, chosen, cache)
 
 
-def build_augmentation(cfg: DictConfig, options: dict[str, Any]) -> Any:
-    """Return the augmentation; those that fill occluded parts are told what they need to know of the data, see `Data`."""
-    return build(cfg, "augmentation", **(options if "fill" in cfg.augmentation else {}))
-
-
 def relevance_cache(
     attribution: Attribution, model: nn.Module, data: Data, config: TrainerConfig, processes: int
 ) -> RelevanceCache | None:
@@ -156,8 +153,7 @@ def relevance_cache(
 def check_parts(cfg: DictConfig) -> None:
     """Build the parts that need no data once, so that their mistakes show before the data are read."""
     build(cfg, "attribution")
-    on_images = kind_of(cfg, "augmentation") == "images"
-    build_augmentation(cfg, {"normalization": ((0.0,), (1.0,))} if on_images else {})
+    build(cfg, "augmentation", normalization=((0.0,), (1.0,)))
     optimizer = build(cfg, "optimizer", [nn.Parameter(torch.zeros(1))])
     build(cfg, "scheduler", optimizer, epochs=1, steps_per_epoch=1)
 
