@@ -131,7 +131,7 @@ def find_own_parts(words: Sequence[str]) -> list[str]:
         words: of the command line.
 
     Returns:
-        The same words, with --config-dir first: Hydra takes it only before or behind all others.
+        The same words, with -m and --config-dir first: Hydra does not take them between others.
 
     Raises:
         ReldropError: if there is no such folder, or a file in it has the name of a choice of this package, which Hydra
@@ -143,7 +143,7 @@ def find_own_parts(words: Sequence[str]) -> list[str]:
         if option in ("--config-dir", "-cd"):
             folders[1:] = [Path(value if equals else next(rest, "")).expanduser().absolute()]
         else:
-            others.append(word)
+            others.insert(0 if word in ("-m", "--multirun") else len(others), word)
     sys.path += (own := [str(folder) for folder in folders])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *own]))
     for folder in folders[1:]:
@@ -178,7 +178,7 @@ def _target(settings: Mapping[str, Any], group: str) -> Callable[..., Any]:
     except Exception as error:  # importing it may raise anything
         missing = isinstance(error, ModuleNotFoundError) and module.split(".")[0] == error.name
         advice = f"; start the command in the folder of {error.name}.py, or put that on PYTHONPATH" if missing else ""
-        raise ReldropError(f"{group}._target_={path} cannot be imported ({raised(error)}){advice}") from error
+        raise ReldropError(f"{group}._target_={path} cannot be imported: {raised(error)}{advice}") from error
     if not callable(target):
         raise ReldropError(f"{group}._target_={path} is no class or function")
     return target

@@ -34,5 +34,5 @@ def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 def raised(error: BaseException) -> str:
     """Return an error in a line: its type, the first line of its message, and the last line of the user's own code."""
     own = [frame for frame in own_frames(error) if not frame.filename.startswith(_OTHERS)]
-    where = f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""
+    where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {first_line(error)}{where}"
