@@ -113,8 +113,8 @@ class Data:
 
     @property
     def augmentation_kwargs(self) -> dict[str, Any]:
-        """Keyword arguments about the data for an augmentation that fills occluded parts."""
-        return {}
+        """What an augmentation gets to know of the data, if it has a parameter for it: the number of classes."""
+        return {"num_classes": self.num_classes}
 
     def dummy_input(self) -> Tensor:
         """Return a batch of one input, on the CPU, to check a network with."""

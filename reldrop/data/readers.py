@@ -41,6 +41,26 @@ class Listing:
     test: Files | Split
     source: str
 
+    def check(self) -> None:
+        """Refuse items without a label, and labels of no class.
+
+        Raises:
+            ReldropError: naming the data set and the promise that it breaks.
+        """
+        for split, items in {"training": self.train, "test": self.test}.items():
+            stored = items.paths if isinstance(items, Files) else items.stored
+            if len(stored) != len(items.labels) or not len(stored):
+                counts = f"{len(stored)} {split} items and {len(items.labels)} labels"
+                raise ReldropError(
+                    f"dataset {self.name} has {counts}; it must have at least one item, and a label for each"
+                )
+            low, high = items.labels.min().item(), items.labels.max().item()
+            if low < 0 or high >= len(self.classes):
+                wanted = f"from 0 to {len(self.classes) - 1}, for its {len(self.classes)} classes"
+                raise ReldropError(
+                    f"dataset {self.name} has {split} labels from {low} to {high}; they must be {wanted}"
+                )
+
     def choose(self, subset: int | None, test_subset: int | None, validation: float, unit: str) -> dict[str, Tensor]:
         """Choose what a data set is made of: validation items are held out first, the subset is taken of the others.
 
@@ -89,7 +109,14 @@ def dataset(load: Callable[..., AnyData]) -> Callable[[Callable[..., Listing]], 
             given = signature.bind(**settings)
             given.apply_defaults()
             values = given.arguments
-            return load(reader(**{key: values[key] for key in own}), **{key: values[key] for key in common})
+            listing = reader(**{key: values[key] for key in own})
+            if not isinstance(listing, Listing):
+                kind = type(listing).__name__
+                raise ReldropError(
+                    f"dataset {reader.__name__} returns a {kind}; it must return a listing of what it has"
+                )
+            listing.check()
+            return load(listing, **{key: values[key] for key in common})
 
         del loader.__wrapped__
         loader.__signature__ = signature

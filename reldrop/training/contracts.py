@@ -15,6 +15,20 @@ from torch import Tensor, nn
 from reldrop.utils.errors import ReldropError, own_frames, raised
 from reldrop.utils.tensors import positions
 
+_UNREPEATABLE = "returns something else when it is called again; all that is random must be drawn from `generator`"
+
+
+def check_kinds(**parts: tuple[Any, type]) -> None:
+    """Refuse parts, by their groups, that are not of the class that is given with them.
+
+    Raises:
+        ReldropError: naming the part and the class.
+    """
+    for group, (part, kind) in parts.items():
+        if not isinstance(part, kind):
+            wanted = f"{kind.__module__}.{kind.__name__}"
+            raise ReldropError(f"{group} {type(part).__name__} is no {kind.__name__}; it must be one, see {wanted}")
+
 
 def check_backbone(model: nn.Module, inputs: Tensor, num_classes: int) -> None:
     """Refuse a network that makes no logits of a batch, in evaluation mode.
@@ -28,8 +42,6 @@ def check_backbone(model: nn.Module, inputs: Tensor, num_classes: int) -> None:
         ReldropError: naming the network and the promise that it breaks.
     """
     name = f"backbone {type(model).__name__}"
-    if not isinstance(model, nn.Module):
-        raise ReldropError(f"{name} is no network; it must be a torch.nn.Module")
     before = {"inputs": inputs.clone()}
     with torch.no_grad():
         logits = _call(name, model.eval(), inputs)
@@ -56,13 +68,17 @@ def check_attribution(attribution: Callable[..., Any], model: nn.Module, inputs:
     """
     name = f"attribution {type(attribution).__name__}"
     before = _state(model, inputs)
-    relevance = _call(name, attribution, model, inputs, targets, generator=torch.Generator().manual_seed(0))
+    relevance, again = (
+        _call(name, attribution, model, inputs, targets, generator=torch.Generator().manual_seed(0)) for _ in range(2)
+    )
     _refuse_changes(name, before, _state(model, inputs))
     _refuse_unlike(name, "relevance", relevance, positions(inputs), inputs.device)
     if not relevance.is_floating_point() or not relevance.isfinite().all():
         raise ReldropError(f"{name} returns relevance that is not finite; it must return finite floating-point numbers")
     if relevance.requires_grad:
         raise ReldropError(f"{name} returns relevance that requires gradients; it must be detached")
+    if not torch.allclose(relevance, again, rtol=1e-3, atol=1e-3 * relevance.abs().max().item()):
+        raise ReldropError(f"{name} {_UNREPEATABLE}")
 
 
 def check_augmentation(augmentation: Callable[..., Any], inputs: Tensor, num_classes: int) -> None:
@@ -77,11 +93,12 @@ def check_augmentation(augmentation: Callable[..., Any], inputs: Tensor, num_cla
         ReldropError: naming the augmentation and the promise that it breaks.
     """
     name = f"augmentation {type(augmentation).__name__}"
-    rng = torch.Generator().manual_seed(0)
+    rng, same = torch.Generator().manual_seed(0), torch.Generator()
     targets = torch.arange(len(inputs)) % num_classes
     maps = torch.rand(positions(inputs), generator=rng)
     before = {"inputs": inputs.clone(), "targets": targets.clone(), "global random state": torch.get_rng_state()}
-    result = _call(name, augmentation, inputs, targets, maps.__getitem__, rng, None)
+    same.set_state(rng.get_state())
+    result, again = (_call(name, augmentation, inputs, targets, maps.__getitem__, each, None) for each in (rng, same))
     after = {"inputs": inputs, "targets": targets, "global random state": torch.get_rng_state()}
     _refuse_changes(name, before, after)
     if not isinstance(result, tuple) or len(result) != 2:
@@ -96,6 +113,8 @@ def check_augmentation(augmentation: Callable[..., Any], inputs: Tensor, num_cla
             f"{name} returns {_described(new)} as targets; it must return classes ({len(inputs)},) or probabilities "
             f"({len(inputs)}, {num_classes}) that sum to 1"
         )
+    if not all(map(torch.equal, result, again)):
+        raise ReldropError(f"{name} {_UNREPEATABLE}")
 
 
 @contextmanager

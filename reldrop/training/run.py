@@ -11,6 +11,7 @@ from torch import nn
 
 from reldrop.attribution import Attribution, Recycled
 from reldrop.attribution.recycled import RelevanceCache
+from reldrop.augmentation import Augmentation
 from reldrop.config import build, machine
 from reldrop.data import Data
 from reldrop.distributed.launch import start_fabric
@@ -19,7 +20,7 @@ from reldrop.runs.run import NullRun, Run
 from reldrop.runs.tracking import Tracker, start_tracking
 from reldrop.training import hooks
 from reldrop.training.config import MonitorConfig, TrainerConfig
-from reldrop.training.contracts import check_attribution, check_augmentation, check_backbone, naming
+from reldrop.training.contracts import check_attribution, check_augmentation, check_backbone, check_kinds, naming
 from reldrop.training.trainer import Trainer
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import derive_seed
@@ -58,7 +59,9 @@ def train(
             return summary
         logger.info("run folder %s", run.path)
         with fabric.rank_zero_first():  # what it downloads or prepares, the others find
-            data = build(cfg, "dataset").to(fabric.device)
+            data = build(cfg, "dataset")
+            check_kinds(dataset=(data, Data))
+            data.to(fabric.device)
         report, signals = Report(config.epochs, data.unit), Signals()
         trainer = build_trainer(cfg, config, fabric, data, run, signals, [*own_hooks, report])
         state = fabric.broadcast(run.load("last.pt"))
@@ -102,8 +105,11 @@ def build_trainer(
     model = build(cfg, "backbone", **data.model_kwargs)
     attribution = build(cfg, "attribution")
     augmentation = build(cfg, "augmentation", **data.augmentation_kwargs)
+    kinds = {"backbone": (model, nn.Module), "attribution": (attribution, Attribution)}
+    check_kinds(**kinds, augmentation=(augmentation, Augmentation))
     sample = data.dummy_input()
     two = torch.cat([sample, sample])
+    two += torch.randn(two.shape, generator=torch.Generator().manual_seed(0))
     check_backbone(model, two, data.num_classes)
     check_augmentation(augmentation, two, data.num_classes)
     if augmentation.needs_relevance:
@@ -153,7 +159,7 @@ def relevance_cache(
 def check_parts(cfg: DictConfig) -> None:
     """Build the parts that need no data once, so that their mistakes show before the data are read."""
     build(cfg, "attribution")
-    build(cfg, "augmentation", normalization=((0.0,), (1.0,)))
+    build(cfg, "augmentation", normalization=((0.0,), (1.0,)), num_classes=2)
     optimizer = build(cfg, "optimizer", [nn.Parameter(torch.zeros(1))])
     build(cfg, "scheduler", optimizer, epochs=1, steps_per_epoch=1)
 

@@ -24,8 +24,8 @@ class ImageSplit(Split):
     """The N images of one split: (images, labels).
 
     Attributes:
-        stored: uint8 (N, C, H, W), or files to decode when used.
-        labels: int64 (N,).
+        stored: uint8 (N, C, H, W), a tensor or an array; or files to decode when used.
+        labels: whole numbers (N,), which become int64.
         paths: the N files they are decoded from; None if they come from arrays. Streamed images bring theirs.
         reading: how those are read. Streamed images bring theirs.
     """
@@ -37,6 +37,9 @@ class ImageSplit(Split):
     def __post_init__(self) -> None:
         if isinstance(self.stored, StreamedImages):
             self.paths, self.reading = self.stored.paths, self.stored.reading
+        else:
+            self.stored = torch.as_tensor(self.stored)
+        self.labels = torch.as_tensor(self.labels).long()
 
     @property
     def images(self) -> Tensor | StreamedImages:
@@ -102,6 +105,11 @@ class ImageData(Data):
         if len(self.mean) != len(self.std):
             raise ReldropError(f"mean={list(self.mean)} and std={list(self.std)} must each give one number a channel")
         super().__post_init__()
+        stored = self.train.stored
+        if isinstance(stored, Tensor) and stored.shape[1] != self.channels:
+            raise ReldropError(
+                f"mean={list(self.mean)} must give one number for each of the {stored.shape[1]} channels"
+            )
         self.to("cpu")
 
     @property
@@ -115,8 +123,8 @@ class ImageData(Data):
 
     @property
     def augmentation_kwargs(self) -> dict[str, Any]:
-        """Keyword arguments for an augmentation that fills: the normalization, (mean, std)."""
-        return {"normalization": (self.mean, self.std)}
+        """What an augmentation may get to know: the number of classes, and the normalization, (mean, std)."""
+        return {**super().augmentation_kwargs, "normalization": (self.mean, self.std)}
 
     def dummy_input(self) -> Tensor:
         """Return one input, zeros (1, C, S, S), on the CPU."""
@@ -166,6 +174,15 @@ class ImageListing(Listing):
     test: Files | ImageSplit
     size: int
     reading: DecodeOptions = PLAIN
+
+    def check(self) -> None:
+        super().check()
+        for items in (self.train, self.test):
+            images = getattr(items, "stored", None)  # those in memory
+            if isinstance(images, Tensor) and (images.dtype, images.shape[2:]) != (torch.uint8, (self.size, self.size)):
+                found = f"{tuple(images.shape)} of type {images.dtype}"
+                wanted = f"(N, channels, {self.size}, {self.size}), values 0 to 255, of type torch.uint8"
+                raise ReldropError(f"dataset {self.name} has images {found}; they must be {wanted}")
 
 
 def load_images(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from reldrop.augmentation import (
     RelDropPoint,
 )
 from reldrop.augmentation.base import Augmentation
-from reldrop.training.contracts import check_attribution, check_augmentation
+from reldrop.training.contracts import check_attribution, check_augmentation, check_backbone, check_kinds, naming
 from reldrop.utils.errors import ReldropError
 
 IMAGES, TARGETS = torch.randn(2, 3, 16, 16), torch.tensor([0, 1])
@@ -89,6 +90,7 @@ def writes_inputs(model: nn.Module, inputs: Tensor, targets: Tensor, generator: 
         (lambda *_, **__: None, "returns a NoneType as relevance"),
         (lambda *_, **__: torch.full((2, 16, 16), torch.nan), "not finite"),
         (lambda *_, **__: torch.zeros(2, 16, 16, requires_grad=True), "must be detached"),
+        (lambda *_, **__: torch.from_numpy(np.random.rand(2, 16, 16)), "must be drawn from `generator`"),
         (
             lambda *_, **__: 1 / 0,
             r"fails on a batch of two: ZeroDivisionError: division by zero \(.*test_contracts.py, line",
@@ -121,6 +123,7 @@ def one_hot(scale: float) -> Callable[..., tuple[Tensor, Tensor]]:
         (one_hot(0.5), "that sum to 1"),
         (writes, "changes the inputs"),
         (lambda inputs, targets, *_: (inputs + torch.rand(1), targets), "changes the global random state"),
+        (lambda inputs, targets, *_: (inputs + np.random.rand(), targets), "must be drawn from `generator`"),
         (lambda *_: [][0], "fails on a batch of two: IndexError"),
     ],
 )
@@ -128,3 +131,59 @@ def test_an_augmentation_that_breaks_a_promise_is_refused(augmentation: Callable
     check_augmentation(one_hot(1.0), IMAGES.clone(), 10)
     with pytest.raises(ReldropError, match=promise):
         check_augmentation(augmentation, IMAGES.clone(), 10)
+
+
+class Head(nn.Module):
+    def __init__(self, outputs: int = 10) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs.mean((2, 3)))
+
+
+class Writes(Head):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs.mul_(2))
+
+
+class Pair(Head):
+    def forward(self, inputs: Tensor) -> Any:
+        return super().forward(inputs), inputs
+
+
+class Fixed(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.new_zeros(len(inputs), 10)
+
+
+@pytest.mark.parametrize(
+    ("model", "promise"),
+    [
+        (Head(9), r"backbone Head returns a tensor \(2, 9\) .*must return a tensor \(2, 10\)"),
+        (Writes(), "backbone Writes changes the inputs"),
+        (Pair(), "backbone Pair returns a tuple as logits"),
+        (Fixed(), "backbone Fixed has no parameters to train"),
+        (nn.Linear(7, 10), "backbone Linear fails on a batch of two: RuntimeError"),
+    ],
+)
+def test_a_backbone_that_breaks_a_promise_is_refused(model: nn.Module, promise: str) -> None:
+    check_backbone(Head(), IMAGES.clone(), 10)
+    with pytest.raises(ReldropError, match=promise):
+        check_backbone(model, IMAGES.clone(), 10)
+
+
+def test_a_part_of_another_class_is_refused() -> None:
+    check_kinds(backbone=(Head(), nn.Module))
+    with pytest.raises(
+        ReldropError, match=r"augmentation function is no Augmentation; .* see reldrop.augmentation.base"
+    ):
+        check_kinds(augmentation=(writes, Augmentation))
+
+
+def test_an_error_is_named_by_the_part_whose_file_raises_it() -> None:
+    model, promise = Head(), r"backbone Head fails: RuntimeError: .* \(.*test_contracts.py, line"
+    with pytest.raises(ReldropError, match=promise), naming(attribution=GradientLRP(), backbone=model):
+        model(torch.zeros(2, 5, 4, 4))
+    with pytest.raises(ZeroDivisionError), naming(attribution=GradientLRP()):
+        1 / 0  # noqa: B018

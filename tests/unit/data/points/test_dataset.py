@@ -75,11 +75,11 @@ def test_global_random_state_is_left_alone(mini: Path) -> None:
 def test_what_networks_and_augmentations_are_told() -> None:
     clouds = memory_data()
     assert (clouds.kind, clouds.model_kwargs) == ("points", {"num_classes": 2, "channels": 6})
-    assert clouds.augmentation_kwargs == {}
+    assert clouds.augmentation_kwargs == {"num_classes": 2}
     assert torch.equal(clouds.dummy_input(), clouds.train.points[:1])
     digits = data.digits(mean=[0.3], std=[0.4])
     assert (digits.kind, digits.model_kwargs) == ("images", {"num_classes": 10, "channels": 1, "size": 8})
-    assert digits.augmentation_kwargs == {"normalization": ((0.3,), (0.4,))}
+    assert digits.augmentation_kwargs == {"num_classes": len(digits.classes), "normalization": ((0.3,), (0.4,))}
     assert digits.dummy_input().shape == (1, 1, 8, 8)
     image = digits.dummy_input()
     assert digits.transform(image, generator(0, "test")) is image
