@@ -1,1 +1,1 @@
-"""Metrics: numbers in, numbers out. They import nothing else of the package but utils."""
+"""Metrics: numbers in, numbers out. They import nothing else of the package but distributed and utils."""

@@ -1,7 +1,7 @@
 """Title, unit and direction of every figure that is logged or evaluated, and the one printer of figures.
 
 A key is dotted, e.g. test_top1 of a summary, or clean.top1 of an evaluation. Where several files meet, the name of the file
-comes first, e.g. evaluation.clean.top1: `find` takes either. Add a metric of your own with `METRICS[key] = Metric(...)`.
+comes first, e.g. evaluation.clean.top1: `find` takes either. A run brings those of its own with it, see `learn`.
 """
 
 import math
@@ -132,6 +132,15 @@ def find(key: str) -> Metric | None:
             if "*" in pattern and (match := re.fullmatch(re.escape(pattern).replace(r"\*", "([^.]+)"), known)):
                 return replace(metric, title=metric.title.format(*(WORDS.get(part, part) for part in match.groups())))
     return None
+
+
+def learn(described: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add metrics of the user's own, key -> title, unit and direction, as the summary of a run has them.
+
+    What is known already stays.
+    """
+    for key, each in described.items():
+        METRICS.setdefault(key, Metric(**each))
 
 
 def current_key(key: str) -> str:

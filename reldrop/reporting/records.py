@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from reldrop.metrics.registry import current_key
+from reldrop.metrics.registry import current_key, learn
 from reldrop.runs.identity import identity, run_hash
 from reldrop.runs.reader import RunFolder, run_folders
 from reldrop.utils.errors import ReldropError, first_line
@@ -128,6 +128,7 @@ def read_record(run: RunFolder) -> Record:
         ReldropError: if a file is damaged.
     """
     summary = run.summary() or {}
+    learn(summary.get("metrics", {}))
     figures, conditions = numbers(summary), {f"summary.{key}": summary[key] for key in SAMPLES if key in summary}
     for name, content in run.evaluations().items():
         if isinstance(content, dict):

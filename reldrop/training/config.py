@@ -1,7 +1,8 @@
 """Settings of the configuration groups `trainer` and `monitor`."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
@@ -46,3 +47,4 @@ class MonitorConfig:
     keep_every_epochs: Count | None = None
     occlusion_every_epochs: Count | None = None
     occlusion_samples: Count = 500
+    metrics: Mapping[str, Any] = field(default_factory=dict)

@@ -15,6 +15,8 @@ from reldrop.augmentation import Augmentation
 from reldrop.config import build, machine
 from reldrop.data import Data
 from reldrop.distributed.launch import start_fabric
+from reldrop.metrics.registry import SPLITS
+from reldrop.metrics.split import check_metrics, described
 from reldrop.runs.reader import summary_of
 from reldrop.runs.run import NullRun, Run
 from reldrop.runs.tracking import Tracker, start_tracking
@@ -79,7 +81,16 @@ def train(
                 trainer.fit()
             if first:
                 sizes = {"train_samples": len(data.train), "test_samples": len(data.test)}
-                summary = {**summary_of(run.history()), "dataset": data.name, "source": data.source, **sizes}
+                history = run.history()
+                own = described(trainer.metrics, [split for split in SPLITS if f"{split}_top1" in history[-1]])
+                figures = {**summary_of(history), **{key: history[-1][key] for key in own}}
+                summary = {
+                    **figures,
+                    **({"metrics": own} if own else {}),
+                    "dataset": data.name,
+                    "source": data.source,
+                    **sizes,
+                }
                 if draw is not None and cfg.tracking.mode != "disabled":
                     report.tracker.log_image("examples", draw(trainer), trainer.epoch)
                 run.finish(summary)
@@ -126,6 +137,7 @@ def build_trainer(
     if machine(cfg).progress and fabric.is_global_zero:
         chosen.append(hooks.Progress())
     monitor: MonitorConfig = build(cfg, "monitor")
+    check_metrics(monitor.metrics, data.num_classes)
     selection = "test_top1" if data.validation is None else "validation_top1"
     checkpoints = hooks.Checkpoints(run, selection, monitor.checkpoint_every_steps, monitor.keep_every_epochs)
     chosen += [hooks.FiniteLoss(run.path), *own_hooks, checkpoints, hooks.StopOnSignals(signals, checkpoints)]
@@ -133,7 +145,7 @@ def build_trainer(
         relevance_cache(attribution, model, data, config, fabric.world_size) if augmentation.needs_relevance else None
     )
     parts = model, data, augmentation, attribution, optimizer, scheduler
-    return Trainer(fabric, *parts, config, cfg.seed, chosen, cache)
+    return Trainer(fabric, *parts, config, cfg.seed, chosen, cache, monitor.metrics)
 
 
 def relevance_cache(

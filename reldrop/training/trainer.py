@@ -1,6 +1,6 @@
 """The method: attribute, occlude, and take the ordinary training step."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from reldrop.attribution.recycled import RelevanceCache
 from reldrop.data import Data
 from reldrop.data.base import Batch
 from reldrop.distributed.sharding import BatchSharder
+from reldrop.metrics.split import SplitMetric
 from reldrop.training.config import TrainerConfig
 from reldrop.training.hooks import Hook
 from reldrop.training.meters import EpochMeter
@@ -56,6 +57,7 @@ class Trainer:
         seed: of the order of samples, crops and other transforms, occlusion and dropout.
         hooks: called at each of their events, in this order.
         cache: gives relevance instead of `attribution`, if there is one.
+        metrics: of the user's own, by name; measured after each epoch.
 
     Attributes:
         epoch, batch, step: finished epochs, finished batches of the current one, and finished steps in all.
@@ -76,6 +78,7 @@ class Trainer:
         seed: int,
         hooks: Sequence[Hook] = (),
         cache: RelevanceCache | None = None,
+        metrics: Mapping[str, SplitMetric] | None = None,
     ) -> None:
         self.fabric, self.data, self.config, self.seed = fabric, data, config, seed
         self.augmentation, self.attribution, self.scheduler = augmentation, attribution, scheduler
@@ -85,6 +88,7 @@ class Trainer:
         self.model, self.optimizer = fabric.setup(torch.compile(model) if config.compile else model, optimizer)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self.hooks, self.cache = [*hooks, *([cache] if cache else [])], cache
+        self.metrics = dict(metrics or {})
         self.meter = EpochMeter(fabric.device, self.sharder.processes)
         self.epoch, self.batch, self.step = 0, 0, 0
 
@@ -179,7 +183,7 @@ class Trainer:
             batches = self.data.eval_batches(
                 split, batch_size=self.config.eval_batch_size, limit=limit, sharder=self.sharder
             )
-            figures = accuracies(self.predict, batches, self.data.num_classes, self.fabric.device)
+            figures = accuracies(self.predict, batches, self.data.num_classes, self.fabric.device, self.metrics)
             record.update({f"{split}_{key}": value for key, value in figures.items()})
         self.call("measure", record)
         return record
