@@ -104,6 +104,9 @@ class Data:
 
     @property
     def num_classes(self) -> int:
+        """At least 2, else it raises `ReldropError`."""
+        if len(self.classes) < 2:
+            raise ReldropError(f"{self.name} has {len(self.classes)} class; classification needs at least 2")
         return len(self.classes)
 
     @property

@@ -34,7 +34,7 @@ class Files:
 
 def candidates(root: str | Path, folders: Sequence[str]) -> list[Path]:
     """Return `folders`, relative to `root` or absolute."""
-    return [Path(root).expanduser() / Path(folder).expanduser() for folder in folders]
+    return [Path(root).expanduser() / Path(str(folder)).expanduser() for folder in folders]
 
 
 def first(paths: Sequence[Path], found: Callable[[Path], bool]) -> Path | None:
@@ -52,19 +52,25 @@ def described(what: str, folder: Path) -> str:
     return f"{what} in folder {folder.resolve().name}"
 
 
-def class_folders(folder: Path, items: str = "images") -> dict[str, str]:
-    """Return the paths of the class folders in `folder` by their names, sorted; links to folders count.
+def subfolders(folder: str | Path) -> dict[str, str]:
+    """Return the paths of the folders in `folder` by their names, sorted; links to folders count.
 
     Names are in Unicode's composed form (NFC), since the same name may be stored in several. Hidden folders and those
-    that systems make are left out. `items` says in the message what the folders hold.
+    that systems make are left out.
+    """
+    paths = [entry.path for entry in os.scandir(folder) if entry.is_dir() and not _ignored(entry.name)]
+    return dict(sorted((unicodedata.normalize("NFC", os.path.basename(path)), path) for path in paths))
+
+
+def class_folders(folder: Path, items: str = "images") -> dict[str, str]:
+    """Return the `subfolders` of a folder; `items` says in the message what they hold.
 
     Raises:
         ReldropError: there is none.
     """
-    paths = [entry.path for entry in os.scandir(folder) if entry.is_dir() and not _ignored(entry.name)]
-    if not paths:
+    if not (found := subfolders(folder)):
         raise ReldropError(f"{folder} has no class folders; it needs a folder of {items} for each class")
-    return dict(sorted((unicodedata.normalize("NFC", os.path.basename(path)), path) for path in paths))
+    return found
 
 
 def files_below(folder: str | Path, suffixes: Collection[str]) -> list[str]:

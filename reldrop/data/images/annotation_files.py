@@ -74,7 +74,7 @@ class Annotation:
 def image_key(name: str | PurePath) -> Key:
     """Return what tells an image from others, by its path and that of its annotation alike."""
     path = PurePath(name)
-    return (*path.parts[:-1], path.stem if path.suffix.lower() in SUFFIXES | {".xml"} else path.name)
+    return (*path.parts[:-1], path.stem if path.suffix.lower() in (*SUFFIXES, ".xml") else path.name)
 
 
 def read_table(file: Path) -> dict[Key, Annotation]:

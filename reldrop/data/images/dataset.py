@@ -18,6 +18,8 @@ from reldrop.utils.machine import Machine
 from reldrop.utils.seeding import derive_seed, generator
 from reldrop.utils.types import Count, FractionBelowOne, Positive, WholeNumber, checked
 
+GRAY = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow has it
+
 
 @dataclass(eq=False)
 class ImageSplit(Split):
@@ -44,6 +46,10 @@ class ImageSplit(Split):
     @property
     def images(self) -> Tensor | StreamedImages:
         return self.stored
+
+    @property
+    def channels(self) -> int:
+        return self.stored.shape[1] if isinstance(self.stored, Tensor) else self.reading.channels
 
     def batches(
         self, order: Tensor, batch_size: int, sharder: BatchSharder = ALL, seed: int | None = None
@@ -104,6 +110,11 @@ class ImageData(Data):
         self.mean, self.std = tuple(map(float, self.mean)), tuple(map(float, self.std))
         if len(self.mean) != len(self.std):
             raise ReldropError(f"mean={list(self.mean)} and std={list(self.std)} must each give one number a channel")
+        if len(self.mean) != self.train.channels:
+            raise ReldropError(
+                f"mean={list(self.mean)} must have a number for each channel, and these images have {self.train.channels}"
+                f"{'; image_folder reads one with grayscale=true' if len(self.mean) == 1 else ''}"
+            )
         super().__post_init__()
         stored = self.train.stored
         if isinstance(stored, Tensor) and stored.shape[1] != self.channels:
@@ -205,7 +216,7 @@ def load_images(
 
     Args:
         name: of the data set, in reports; None for that of the listing.
-        mean, std: of each channel of the training images, which are in [0, 1].
+        mean, std: of each channel of the training images, which are in [0, 1]; for grayscale, those of colors will do.
         crop_padding: black pixels around a training image before the random crop; 0 for no crop.
         flip: whether training images are flipped left to right with probability 0.5.
         subset: number of training images, as evenly as possible over the classes; None for all.
@@ -222,8 +233,13 @@ def load_images(
         for split, index in listing.choose(subset, test_subset, validation, ImageData.unit).items()
     }
     size, reading = listing.size, listing.reading
+    if reading.grayscale and len(mean) == len(std) == 3:
+        mean, std = ([sum(weight * each for weight, each in zip(GRAY, value, strict=True))] for value in (mean, std))
     streamed = {"train"} if reading.crop or reading.on_decode_error == "skip" else set()
-    if sum(len(each) for split, each in items.items() if split not in streamed) * 3 * size**2 > machine.memory_gb * 1e9:
+    if (
+        sum(len(each) for split, each in items.items() if split not in streamed) * reading.channels * size**2
+        > machine.memory_gb * 1e9
+    ):
         streamed = set(items)
 
     def read(split: str) -> ImageSplit:

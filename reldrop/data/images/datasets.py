@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from reldrop.data.folders import find_files
 from reldrop.data.images.dataset import ImageListing, ImageSplit, image_dataset
-from reldrop.data.images.folders import class_files, label_files
+from reldrop.data.images.decoding import DecodeOptions
+from reldrop.data.images.folders import SUFFIXES, class_files, label_files
 from reldrop.data.paths import WHERE_ELSE, Files, candidates, class_folders, described, first, listed
 from reldrop.data.splits import stratified_split
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.machine import Machine
-from reldrop.utils.types import Count
+from reldrop.utils.types import Count, OpenFraction, Text
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
 DIGITS_TEST = 450  # of the 1,797
+TABLE = "val_annotations.txt"  # of Tiny-ImageNet
 
 
 @image_dataset
@@ -73,42 +76,52 @@ def cifar(num_classes: Literal[10, 100], machine: Machine = Machine()) -> ImageL
 
 @image_dataset
 def tiny_imagenet(folders: Sequence[str], machine: Machine = Machine()) -> ImageListing:
-    """Read Tiny-ImageNet, 64x64, or some classes of it, in its original layout; its val images are the test split.
+    """Read Tiny-ImageNet, 64x64, or some classes of it; its val images, in one folder or sorted, are the test split.
 
     Args:
         folders: where to look in the data folder, in this order.
     """
     bases = candidates(machine.root, folders)
-    base = first(bases, lambda base: (base / "train").is_dir() and (base / "val" / "val_annotations.txt").is_file())
+
+    def sorted_val(base: Path) -> bool:
+        return any((base / "train").glob("n*/images")) and any((base / "val").glob("n*/"))
+
+    def table(base: Path) -> bool:
+        return (base / "train").is_dir() and (base / "val" / TABLE).is_file()
+
+    base = first(bases, lambda base: table(base) or sorted_val(base))
     if base is None:
         raise ReldropError(
-            f"Tiny-ImageNet not found: looked in {listed(bases)} for train/WNID/images and val/val_annotations.txt; "
+            f"Tiny-ImageNet not found: looked in {listed(bases)} for train/WNID/images and val/{TABLE}; "
             f"unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip there, or {WHERE_ELSE}"
         )
-    classes = tuple(class_folders(base / "train"))
-    train, test = class_files(base / "train", classes), _annotated_files(base / "val", classes)
-    return ImageListing("tiny_imagenet", classes, train, test, described("image files", base), size=64)
+    classes, val = tuple(class_folders(base / "train")), base / "val"
+    test = class_files(val, classes, classes) if sorted_val(base) else _annotated_files(val, classes)
+    train, source = class_files(base / "train", classes), described("image files", base)
+    return ImageListing("tiny_imagenet", classes, train, test, source, size=64)
 
 
 @image_dataset
-def image_folder(folder: str, size: Count, machine: Machine = Machine()) -> ImageListing:
-    """Read any images from `folder`/train/CLASS/** and `folder`/test/CLASS/** (or val or validation, in this order).
+def image_folder(
+    folder: Text,
+    size: Count,
+    grayscale: bool = False,
+    test_share: OpenFraction = 0.2,
+    machine: Machine = Machine(),
+) -> ImageListing:
+    """Read any images from folders of classes, split into train and test or not, see `find_files`.
 
     Args:
         folder: where they are, relative to the data folder or absolute; its name is that of the data set.
         size: side of the square images, in pixels: their short side is resized to it, their center cropped.
+        grayscale: whether images have one channel, gray, in place of red, green and blue.
+        test_share: share of the images set aside for testing where the folders have no split, between 0 and 1.
     """
     (base,) = candidates(machine.root, [folder])
-    train, test = base / "train", first([base / split for split in ("test", "val", "validation")], Path.is_dir)
-    if not train.is_dir() or test is None:
-        missing = "train/CLASS" if test is not None else "test/CLASS (or val or validation)"
-        raise ReldropError(
-            f"image folders not found: looked in {listed([base])} for {missing}; set dataset.folder to the folder that "
-            "has them, absolute or relative to data_dir"
-        )
-    classes = tuple(class_folders(train))
-    files = (class_files(split, classes) for split in (train, test))
-    return ImageListing(base.resolve().name, classes, *files, described("image files", base), size)
+    classes, found = find_files(base, SUFFIXES, "image", test_share)
+    files = [label_files(base, found[split], classes) for split in ("train", "test")]
+    name, options = base.resolve().name, DecodeOptions(grayscale=grayscale)
+    return ImageListing(name, classes, *files, described("image files", base), size, options)
 
 
 def _archive(official: "type[CIFAR10]", base: Path | None, bases: Sequence[Path], download: bool) -> "list[CIFAR10]":
@@ -143,13 +156,17 @@ def _archive(official: "type[CIFAR10]", base: Path | None, bases: Sequence[Path]
 
 def _annotated_files(folder: Path, classes: Sequence[str]) -> Files:
     """Return the images of Tiny-ImageNet's val folder, labeled by a table of file name, WNID and bounding box."""
-    table = folder / "val_annotations.txt"
     found = []
-    for number, line in enumerate(table.read_text().splitlines(), 1):
+    for number, line in enumerate((folder / TABLE).read_text("utf-8-sig").splitlines(), 1):
         image, wnid, *_ = [*line.split("\t"), ""]
-        if wnid not in classes:
-            raise ReldropError(f"{table}, line {number}: {wnid!r} is a class without training images; remove the line")
-        found.append((str(folder / "images" / image), wnid))
+        if line.strip() and wnid not in classes:
+            raise ReldropError(
+                f"{folder / TABLE}, line {number}: {wnid!r} is a class without training images; remove the line"
+            )
+        if line.strip():
+            found.append((str(folder / "images" / image), wnid))
     if not found:
-        raise ReldropError(f"{table} lists no images; it needs a line for each: its file name, a tab, its class")
+        raise ReldropError(
+            f"{folder / TABLE} lists no images; it needs a line for each: its file name, a tab, its class"
+        )
     return label_files(folder, found, classes)

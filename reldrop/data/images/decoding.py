@@ -45,24 +45,33 @@ class DecodeOptions:
         on_decode_error: "error" stops at a file that cannot be decoded and names it. "skip" names it in a warning:
             training then has the next readable image of the same batch in its place, in a crop of its own, so that
             batches keep their sizes; evaluation leaves it out.
+        grayscale: whether images have one channel, gray, in place of red, green and blue.
     """
 
     frame: CropFn = resize_center_crop
     crop: RandomResizedCrop | None = None
     on_decode_error: Literal["error", "skip"] = "error"
+    grayscale: bool = False
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.grayscale else 3
 
 
 PLAIN = DecodeOptions()
 
 
-def decode(path: str, size: int, frame: CropFn = resize_center_crop) -> np.ndarray:
-    """Return an image file as RGB, uint8 (3, size, size); by default its short side is resized, its center cropped.
+def decode(path: str, size: int, frame: CropFn = resize_center_crop, grayscale: bool = False) -> np.ndarray:
+    """Return an image file as RGB, uint8 (3, size, size), or gray, (1, size, size).
+
+    By default its short side is resized, its center cropped.
 
     Raises:
         ReldropError: the file cannot be decoded; the message names it.
     """
     with open_image(path) as image:
-        return np.asarray(frame(image, size)).transpose(2, 0, 1).copy()
+        square = frame(image, size)
+        return np.atleast_3d(square.convert("L") if grayscale else square).transpose(2, 0, 1).copy()
 
 
 @contextmanager
@@ -70,6 +79,8 @@ def open_image(path: str | Path, kind: str = "image") -> Iterator[Image.Image]:
     """Open an image file; an error with it in the block becomes a `ReldropError` that names it."""
     try:
         with Image.open(path) as image:
+            if image.format == "TIFF" and image.mode == "I":
+                raise ValueError("integer pixels of 32 bits, or with a sign, have no fixed range")
             yield image
     except Exception as error:  # Pillow raises many types for damaged files, SyntaxError and struct.error among them
         raise ReldropError(f"cannot decode {kind} {path}: {error}; replace or remove it") from error
@@ -93,7 +104,7 @@ class StreamedImages(Dataset):
         return len(self.paths)
 
     def __getitem__(self, item: tuple[int, int | None]) -> tuple[Tensor, str]:
-        """Return an image, uint8 (3, size, size), by its index and the seed of its random crop, None for no such crop.
+        """Return an image, uint8 (C, size, size), by its index and the seed of its random crop, None for no such crop.
 
         If it cannot be decoded: zeros, and the message of the error; a DataLoader would wrap one in a worker's traceback.
         """
@@ -102,9 +113,9 @@ class StreamedImages(Dataset):
         if crop is not None and seed is not None:
             frame = partial(crop, seed=seed)
         try:
-            return torch.from_numpy(decode(self.paths[index], self.size, frame)), ""
+            return torch.from_numpy(decode(self.paths[index], self.size, frame, self.reading.grayscale)), ""
         except ReldropError as error:
-            return torch.zeros(3, self.size, self.size, dtype=torch.uint8), str(error)
+            return torch.zeros(self.reading.channels, self.size, self.size, dtype=torch.uint8), str(error)
 
     def batches(
         self,
@@ -124,7 +135,7 @@ class StreamedImages(Dataset):
             pin_memory: whether the images are put into page-locked memory, for copies to a CUDA device.
 
         Yields:
-            Images, uint8 (n, 3, size, size) on the CPU, and the rows of the whole batch that they are from; None for
+            Images, uint8 (n, C, size, size) on the CPU, and the rows of the whole batch that they are from; None for
             those of the sharder, in their order.
 
         Raises:
@@ -174,12 +185,12 @@ class StreamedImages(Dataset):
             progress: whether to show one, for many files on a terminal.
 
         Returns:
-            Images, uint8 (n, 3, size, size), and their indices, int64 (n,): all, or those that can be decoded.
+            Images, uint8 (n, C, size, size), and their indices, int64 (n,): all, or those that can be decoded.
 
         Raises:
             ReldropError: a file cannot be decoded, or, where such are skipped, none can.
         """
-        images = torch.empty(len(self), 3, self.size, self.size, dtype=torch.uint8)
+        images = torch.empty(len(self), self.reading.channels, self.size, self.size, dtype=torch.uint8)
         kept, order = [], torch.arange(len(self))
         batches = zip(order.split(MEMORY_BATCH), self.batches(order, MEMORY_BATCH), strict=True)
         quiet = not progress or len(self) <= PROGRESS_FROM or not sys.stderr.isatty()

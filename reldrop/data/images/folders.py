@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
+from reldrop.data.folders import class_items
 from reldrop.data.paths import Files, class_folders, files_below
 from reldrop.utils.errors import ReldropError
 
-SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def class_files(folder: Path, classes: Sequence[str], wanted: Container[str] | None = None) -> Files:
@@ -22,14 +23,13 @@ def class_files(folder: Path, classes: Sequence[str], wanted: Container[str] | N
     Raises:
         ReldropError: a class folder has no images, or is not one of `classes`.
     """
-    found: list[tuple[str, str]] = []
-    for name, path in class_folders(folder).items():
-        if wanted is None or name in wanted:
-            images = files_below(path, SUFFIXES)
-            if not images:
-                suffixes = " ".join(sorted(SUFFIXES))
-                raise ReldropError(f"{path} has no images; add some ({suffixes}) or remove it")
-            found += [(image, name) for image in images]
+    folders = class_folders(folder).items()
+    found = [
+        (image, name)
+        for name, path in folders
+        if wanted is None or name in wanted
+        for image in class_items(path, SUFFIXES, "image")
+    ]
     return label_files(folder, found, classes)
 
 

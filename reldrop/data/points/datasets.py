@@ -77,16 +77,9 @@ def point_folder(
         test_share: share of the clouds set aside for testing where there are no lists, between 0 and 1.
     """
     (base,) = candidates(machine.root, [folder])
-    if not base.is_dir():
-        raise ReldropError(
-            f"point folder not found: looked in {listed([base])}; set dataset.folder to the folder that has the clouds, "
-            "absolute or relative to data_dir"
-        )
-    return (
-        listing.from_folders(base, test_share)
-        if lists is None
-        else listing.from_lists(base, lists, tuple(class_folders(base, "clouds")))
-    )
+    if lists is None or not base.is_dir():
+        return listing.from_folders(base, test_share)
+    return listing.from_lists(base, str(lists), tuple(class_folders(base, "clouds")))
 
 
 @point_dataset

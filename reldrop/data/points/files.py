@@ -3,6 +3,8 @@
 Every reader checks what it read, and raises `ReldropError` with the file's name for what does not make a cloud.
 """
 
+import io
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "test")
 SUFFIXES = (".txt", ".xyz", ".npy", ".ply", ".off")
+SMALLEST = 1e-100  # extent of a cloud; squares of smaller numbers vanish
 SURFACE_POINTS = 10_000  # drawn on a mesh, as many as the resampled ModelNet40 has
 
 
@@ -45,12 +48,11 @@ def read_cloud(path: str, normals: bool) -> np.ndarray:
         ReldropError: the file cannot be read, or is no cloud; the message names it.
     """
     try:
-        cloud = _READERS[Path(path).suffix.lower()](path)
+        return _checked(_READERS[Path(path).suffix.lower()](path), path, normals)
     except ReldropError:
         raise
     except Exception as error:  # the parsers raise many types for damaged files, IndexError and struct.error among them
         raise ReldropError(f"cannot read cloud {path}: {_reason(error)}; replace or remove it") from error
-    return _checked(cloud, path, normals)
 
 
 def h5_labels(path: str) -> np.ndarray:
@@ -86,11 +88,11 @@ def _h5_rows(path: str, keys: Sequence[str], rows: slice) -> list[np.ndarray]:
 
 
 def _read_text(path: str) -> np.ndarray:
-    with open(path) as file:
+    with open(path, encoding="utf-8-sig") as file:
         delimiter = "," if "," in file.read(1000) else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of an empty file, which is refused below
-        return np.loadtxt(path, delimiter=delimiter, ndmin=2)
+        return np.loadtxt(path, delimiter=delimiter, ndmin=2, encoding="utf-8-sig")
 
 
 def _read_npy(path: str) -> np.ndarray:
@@ -103,21 +105,60 @@ def _read_npy(path: str) -> np.ndarray:
 def _read_off(path: str) -> np.ndarray:
     from trimesh.exchange.off import load_off  # trimesh takes a second to import, and clouds of points do without
 
-    with open(path) as file:
-        mesh = load_off(file)  # also where the counts are glued to the header, "OFF490 518 0", as in ModelNet40
+    lines = Path(path).read_text("utf-8-sig", errors="replace").splitlines()
+    text = "\n".join(line for each in lines if (line := each.partition("#")[0].strip()))
+    # The counts may be glued to the header, "OFF490 518 0", as in ModelNet40.
+    if header := re.match(r"\w*?OFF\s*(\d+)\s+(\d+).*", text):
+        rows = [line.split() for line in text[header.end() :].splitlines()[1:]]
+        _refuse_cut(rows, [("vertices", int(header[1]), 3, False), ("faces", int(header[2]), 1, True)])
+    mesh = load_off(io.StringIO(text))
     return _sample_mesh(path, mesh["vertices"], mesh["faces"])
 
 
 def _read_ply(path: str) -> np.ndarray:
     from trimesh.exchange.ply import load_ply
 
-    with open(path, "rb") as file:
-        mesh = load_ply(file, fix_texture=False, skip_materials=True)
+    header, end, body = Path(path).read_bytes().partition(b"end_header")
+    lines = [
+        words for line in header.splitlines() if (words := line.split()) and words[0] not in (b"comment", b"obj_info")
+    ]
+    if [b"format", b"ascii"] in [words[:2] for words in lines]:
+        rows = [line.split() for line in body.splitlines() if line.strip()]
+        _refuse_cut(rows, _ply_sections(lines))
+        body = b"\n" + b"\n".join(map(b" ".join, rows)) + b"\n"
+    content = b"\n".join([*map(b" ".join, lines), end]) + body
+    mesh = load_ply(io.BytesIO(content), fix_texture=False, skip_materials=True)
     if "vertices" not in mesh:
         return np.empty((0, 3))
     if mesh.get("faces") is not None and len(mesh["faces"]):
         return _sample_mesh(path, mesh["vertices"], mesh["faces"])
     return np.concatenate([mesh["vertices"], mesh.get("vertex_normals", np.empty((len(mesh["vertices"]), 0)))], 1)
+
+
+Section = tuple[
+    str, int, int, bool
+]  # what its rows are, how many, of how many words, and if the first counts further ones
+
+
+def _ply_sections(header: Sequence[Sequence[bytes]]) -> list[Section]:
+    """Return what the words of the lines of a header say of the rows of an ASCII file."""
+    starts = [index for index, words in enumerate(header) if words[0] == b"element"]
+    parts = [header[start:stop] for start, stop in zip(starts, [*starts[1:], len(header)], strict=True)]
+    return [
+        (f"rows of {name.decode()}", int(count), len(properties), bool(properties) and properties[0][1] == b"list")
+        for (_, name, count), *properties in parts
+    ]
+
+
+def _refuse_cut(rows: Sequence[Sequence[str | bytes]], sections: Sequence[Section]) -> None:
+    """Refuse fewer rows than a header promises, or fewer words in one of them."""
+    start = 0
+    for name, count, width, counted in sections:
+        part = rows[start : start + count]
+        whole = sum(len(row) >= width + (int(row[0]) if counted else 0) for row in part)
+        if whole < count:
+            raise ValueError(f"its header has {count} {name}, the file {whole}")
+        start += count
 
 
 _READERS = {".txt": _read_text, ".xyz": _read_text, ".npy": _read_npy, ".ply": _read_ply, ".off": _read_off}
@@ -158,7 +199,21 @@ def _checked(cloud: np.ndarray, where: str, normals: bool) -> np.ndarray:
     _refuse_infinite(cloud, where, "row")
     if (cloud[:, :3] == cloud[0, :3]).all():
         raise ReldropError(f"all points of cloud {where} are the same; replace or remove it")
+    if (extent := np.ptp(cloud[:, :3], axis=0).max()) < SMALLEST:
+        raise ReldropError(
+            f"cloud {where} has an extent of {extent:g}, which is too small to compute with; scale it up"
+        )
+    if normals and (cloud[:, 3:] >= 0).all() and not _unit_or_zero(cloud[:, 3:]).all():
+        raise ReldropError(
+            f"columns 4 to 6 of cloud {where} are no normals: none is negative, and their lengths are not 1, as of colors; "
+            "set dataset.normals=false to train without normals"
+        )
     return cloud
+
+
+def _unit_or_zero(normals: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(normals, axis=1)
+    return (length < 1e-6) | (np.abs(length - 1) < 0.01)
 
 
 def _refuse_infinite(values: np.ndarray, where: str, row: str) -> None:

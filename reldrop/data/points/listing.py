@@ -6,6 +6,7 @@ All functions raise `ReldropError` for lists and folders that do not fit togethe
 import json
 import logging
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor
 
-from reldrop.data.paths import Files, class_folders, files_below
+from reldrop.data.folders import class_items, find_files
+from reldrop.data.paths import Files, class_folders
 from reldrop.data.points.cache import load_clouds
 from reldrop.data.points.files import SPLITS, SUFFIXES, CloudFile, h5_labels
 from reldrop.data.readers import Listing
-from reldrop.data.splits import stratified_split
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.machine import Machine
 from reldrop.utils.text import unknown
@@ -96,7 +97,7 @@ def from_lists(base: Path, prefix: str, names: Sequence[str], wanted: Sequence[s
 
     def files() -> Iterator[CloudFile]:
         for split in SPLITS:
-            for where, line in _lines(base / f"{prefix}_{split}.txt"):
+            for where, line in _paths(base / f"{prefix}_{split}.txt"):
                 stem = line if Path(line).suffix.lower() not in SUFFIXES else line[: line.rindex(".")]
                 folder, _, name = stem.rpartition("/")
                 kind = folder or name.rpartition("_")[0]
@@ -112,7 +113,7 @@ def from_h5(base: Path, wanted: Sequence[str] | None = None) -> FileListing:
 
     def files() -> Iterator[CloudFile]:
         for split in SPLITS:
-            for where, line in _lines(base / f"{split}_files.txt"):
+            for where, line in _paths(base / f"{split}_files.txt"):
                 path = base / Path(line).name
                 if not path.is_file():
                     raise ReldropError(f"{where}: there is no {path}; unpack or download it again")
@@ -127,29 +128,20 @@ def from_split_folders(base: Path, wanted: Sequence[str] | None = None) -> FileL
     """List the meshes CLASS/train/*.off and CLASS/test/*.off in `base`."""
     names = [name for name in class_folders(base, "meshes") if (base / name / "train").is_dir()]
     files = (
-        CloudFile(split, name, file)
+        CloudFile(split, name, os.path.relpath(file, base))
         for name in names
         if wanted is None or name in wanted
         for split in SPLITS
-        for file in _folder_files(base, base / name / split, (".off",))
+        for file in class_items(base / name / split, (".off",), "cloud")
     )
     return FileListing.of(base, names, files, "CLASS/*", wanted, "meshes")
 
 
 def from_folders(base: Path, test_share: float) -> FileListing:
-    """List the clouds CLASS/NAME.* in `base`, and set the share `test_share` of each class aside for testing."""
-    classes = class_folders(base, "clouds")
-    files = [(name, file) for name, path in classes.items() for file in _folder_files(base, path, SUFFIXES)]
-    count = round(test_share * len(files))
-    if not 1 <= count < len(files):
-        raise ReldropError(
-            f"test_share={test_share} of {len(files)} clouds leaves none on one side; "
-            "choose a share between 0 and 1 that leaves some on both"
-        )
-    names = list(classes)
-    parts = stratified_split(torch.tensor([names.index(name) for name, _ in files]), count, "test")
-    chosen = (CloudFile(split, *files[index]) for split, part in zip(SPLITS, parts, strict=True) for index in part)
-    return FileListing.of(base, names, chosen, base.name)
+    """List the clouds in folders of classes, split into train and test or not, see `find_files`."""
+    names, found = find_files(base, SUFFIXES, "cloud", test_share)
+    files = (CloudFile(split, name, os.path.relpath(file, base)) for split in SPLITS for file, name in found[split])
+    return FileListing.of(base, names, files, base.name)
 
 
 def from_shapenet(base: Path) -> FileListing:
@@ -169,7 +161,7 @@ def from_shapenet(base: Path) -> FileListing:
                     f"{path} must be a list of names such as shape_data/02691156/NAME; unpack the archive again"
                 )
             for number, item in enumerate(content, 1):
-                folder, name = ("", *item.split("/"))[-2:]
+                folder, name = ("", *item.replace("\\", "/").split("/"))[-2:]
                 where = f"{path}, entry {number}"
                 file = _find(base, f"{folder}/{name}", where) if folder in names else ""
                 yield CloudFile(split, names.get(folder, folder), file, where=where)
@@ -196,9 +188,14 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
             yield f"{path}, line {number}", line.strip()
 
 
+def _paths(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield `_lines` that are paths, with the separators of this system."""
+    return ((where, line.replace("\\", "/")) for where, line in _lines(path))
+
+
 def _read(path: Path, parse: Callable[[str], T]) -> T:
     try:
-        return parse(path.read_text("utf-8-sig"))
+        return parse(unicodedata.normalize("NFC", path.read_text("utf-8-sig")))
     except (OSError, ValueError) as error:  # undecodable text and JSON are ValueErrors
         raise ReldropError(
             f"cannot read {path}: {getattr(error, 'strerror', None) or error}; add or replace it"
@@ -206,18 +203,11 @@ def _read(path: Path, parse: Callable[[str], T]) -> T:
 
 
 def _find(base: Path, stem: str, where: str) -> str:
-    """Return a name in a list with the suffix of its file."""
-    for suffix in SUFFIXES:
-        if (base / f"{stem}{suffix}").is_file():
-            return stem + suffix
+    """Return a name in a list with the suffix of its file, in the Unicode form that the file has."""
+    for form in (stem, unicodedata.normalize("NFD", stem)):
+        for suffix in SUFFIXES:
+            if (base / f"{form}{suffix}").is_file():
+                return form + suffix
     raise ReldropError(
         f"{where}: there is no {base / stem}{SUFFIXES[0]} (nor {' '.join(SUFFIXES[1:])}); add it, or remove the entry"
     )
-
-
-def _folder_files(base: Path, folder: str | Path, suffixes: Sequence[str]) -> list[str]:
-    """Return the clouds in a folder below `base`, sorted, relative to `base`."""
-    found = files_below(folder, suffixes) if os.path.isdir(folder) else []
-    if not found:
-        raise ReldropError(f"{folder} has no clouds; add some ({' '.join(suffixes)}) or remove the class")
-    return [os.path.relpath(path, base) for path in found]

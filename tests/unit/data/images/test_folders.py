@@ -52,10 +52,10 @@ def test_mistakes_in_folders_are_explained(tmp_path: Path) -> None:
         folder_data(base)
     empty = tmp_path / "empty"
     (empty / "train").mkdir(parents=True)
-    with pytest.raises(ReldropError, match=f"not found: looked in {empty} for test/CLASS"):
-        folder_data(empty)
-    (empty / "test").mkdir()
     with pytest.raises(ReldropError, match=f"{empty}/train has no class folders"):
         folder_data(empty)
-    with pytest.raises(ReldropError, match=rf"looked in {tmp_path}/none \(no such folder\) for test/CLASS"):
+    (empty / "train").rename(empty / "val")
+    with pytest.raises(ReldropError, match=f"{empty} has val/ but no train/; add train/CLASS"):
+        folder_data(empty)
+    with pytest.raises(ReldropError, match=rf"folder of images not found: looked in {tmp_path}/none \(no such folder\)"):
         folder_data(tmp_path / "none")

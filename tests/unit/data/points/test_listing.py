@@ -53,6 +53,6 @@ def test_nothing_found(tmp_path: Path) -> None:
     ):
         data.shapenet(folders=["some"], machine=Machine(tmp_path))
     with pytest.raises(
-        ReldropError, match=r"point folder not found: looked in .*none \(no such folder\); set dataset.folder"
+        ReldropError, match=r"folder of clouds not found: looked in .*none \(no such folder\); set dataset.folder"
     ):
         data.point_folder(folder="none", machine=Machine(tmp_path))
