@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,14 @@ _package = Path(__file__).parent
 CONFIG_PATH = str(_package / "conf" if (_package / "conf").is_dir() else _package.parent / "conf")
 
 CONFIG_DIR = "--config-dir="  # before the folder of the user's own choices
+
+
+def _experiment_name(dataset: str | None, folder: Text | None, backbone: str) -> str:
+    """Return DATASET_BACKBONE as a name for a folder; a data set without a name has that of its folder."""
+    return re.sub(r"[^\w.+=-]+", "-", f"{dataset or Path(str(folder)).name}_{backbone}").lstrip("-.+=")
+
+
+OmegaConf.register_new_resolver("experiment_name", _experiment_name, replace=True)
 
 GROUPS = (
     "dataset",

@@ -78,8 +78,8 @@ def files_below(folder: str | Path, suffixes: Collection[str]) -> list[str]:
 
     Links are followed, but no folder is read twice. Hidden files and what systems put beside them are left out.
     """
-    above = Path(os.path.realpath(folder)).parents
-    found, seen, waiting = [], set(map(str, above)), [str(folder)]
+    above = (*Path(os.path.realpath(folder)).parents, *Path(folder).absolute().parents)
+    found, seen, waiting = [], {os.path.realpath(path) for path in above}, [str(folder)]
     while waiting:
         directory = waiting.pop()
         if (real := os.path.realpath(directory)) in seen:

@@ -9,7 +9,7 @@ from reldrop.data.points.listing import FileListing
 from reldrop.data.points.synthetic import BodyListing
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.machine import Machine
-from reldrop.utils.types import OpenFraction
+from reldrop.utils.types import OpenFraction, Text
 
 MODELNET = (
     "https://shapenet.cs.stanford.edu/media/modelnet40_normal_resampled.zip",
@@ -66,15 +66,15 @@ def shapenet(folders: Sequence[str], machine: Machine = Machine()) -> FileListin
 
 @point_dataset
 def point_folder(
-    folder: str, lists: str | None = None, test_share: OpenFraction = 0.2, machine: Machine = Machine()
+    folder: Text, lists: Text | None = None, test_share: OpenFraction = 0.2, machine: Machine = Machine()
 ) -> FileListing:
-    """Read any clouds and meshes from `folder`/CLASS/NAME, as .txt, .xyz, .npy, .ply or .off; see `read_cloud`.
+    """Read any clouds and meshes from folders of classes, split into train and test or not, see `find_files`.
 
     Args:
-        folder: that has the clouds, relative to data_dir or absolute.
+        folder: that has the clouds, as .txt, .xyz, .npy, .ply or .off (see `read_cloud`); relative to data_dir or absolute.
         lists: beginning of the names of LISTS_train.txt and LISTS_test.txt in `folder`, which have a cloud a line as
-            CLASS/NAME or CLASS_NUMBER; None for a fixed split that keeps the classes in balance.
-        test_share: share of the clouds set aside for testing where there are no lists, between 0 and 1.
+            CLASS/NAME or CLASS_NUMBER; None for what the folders say.
+        test_share: share of the clouds set aside for testing where there is no split, between 0 and 1.
     """
     (base,) = candidates(machine.root, [folder])
     if lists is None or not base.is_dir():

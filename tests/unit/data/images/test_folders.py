@@ -57,5 +57,7 @@ def test_mistakes_in_folders_are_explained(tmp_path: Path) -> None:
     (empty / "train").rename(empty / "val")
     with pytest.raises(ReldropError, match=f"{empty} has val/ but no train/; add train/CLASS"):
         folder_data(empty)
-    with pytest.raises(ReldropError, match=rf"folder of images not found: looked in {tmp_path}/none \(no such folder\)"):
+    with pytest.raises(
+        ReldropError, match=rf"folder of images not found: looked in {tmp_path}/none \(no such folder\)"
+    ):
         folder_data(tmp_path / "none")

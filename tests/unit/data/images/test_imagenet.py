@@ -64,6 +64,14 @@ def test_a_flat_val_folder_with_its_labels_in_a_file(tmp_path: Path, write: Any,
     assert greys(chosen.eval_batches("test", batch_size=5)) == [[shade(label) for label in (2, 1, 1)]]
 
 
+def test_files_of_labels_with_a_byte_order_mark(tmp_path: Path) -> None:
+    base = make_train(tmp_path / "imagenet")
+    synset_labels(base, make_flat_val(base))
+    labels = base / "imagenet_2012_validation_synset_labels.txt"
+    labels.write_text("\ufeff" + labels.read_text())
+    assert imagenet(base).test.labels.tolist() == [2, 0, 1, 1, 0]
+
+
 def test_files_of_labels_by_name(tmp_path: Path) -> None:
     base = make_train(tmp_path / "imagenet")
     ground_truth(base, make_flat_val(base))

@@ -61,3 +61,24 @@ def test_mistakes_in_tiny_imagenet_are_explained(tiny_folder: Path) -> None:
         ReldropError, match=r"Tiny-ImageNet not found: looked in .*200 \(no such folder\) for train/WNID"
     ):
         tiny_imagenet(tiny_folder)
+
+
+def test_sorted_val_images_of_tiny_imagenet(tiny_folder: Path) -> None:
+    expected = tiny_imagenet(tiny_folder).test
+    for label, wnid in enumerate(("n01", "n02")):
+        (tiny_folder / "val" / wnid / "images").mkdir(parents=True)
+        image = tiny_folder / "val" / "images" / f"val_{label}.JPEG"
+        image.rename(tiny_folder / "val" / wnid / "images" / image.name)
+    for leftover in ("images", "val_annotations.txt"):
+        images = tiny_imagenet(tiny_folder)
+        assert images.test.labels.tolist() == [0, 1]
+        assert torch.equal(images.test.images, expected.images.flip(0))
+        path = tiny_folder / "val" / leftover
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert tiny_imagenet(tiny_folder).test.labels.tolist() == [0, 1]
+
+
+def test_blank_lines_and_byte_order_marks(tiny_folder: Path) -> None:
+    table = tiny_folder / "val" / "val_annotations.txt"
+    table.write_text("\ufeff" + table.read_text().replace("\n", "\r\n") + "\n\n")
+    assert tiny_imagenet(tiny_folder).test.labels.tolist() == [1, 0]

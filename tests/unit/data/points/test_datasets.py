@@ -47,6 +47,13 @@ def test_h5(h5: Path) -> None:
     assert h5_labels(path).dtype == np.int64
 
 
+def test_lists_of_another_system(h5: Path) -> None:
+    expected = modelnet(h5).train.points
+    files = h5 / "train_files.txt"
+    files.write_text("\ufeff" + files.read_text().replace("data/", "C:\\data\\").replace("/", "\\"))
+    assert torch.equal(modelnet(h5).train.points, expected)
+
+
 def test_mistakes_in_h5_are_explained(h5: Path) -> None:
     path = h5 / "ply_data_train1.h5"
     with h5py.File(path, "a") as file:

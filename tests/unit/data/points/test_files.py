@@ -10,6 +10,8 @@ from reldrop.data.points.files import SURFACE_POINTS, read_cloud
 from reldrop.utils.errors import ReldropError
 from tests.helpers.clouds import CUBE, FACES, XYZ, cloud, modelnet, write_ply, write_text
 
+ASCII = "ply\nformat ascii 1.0\nelement vertex {}\n" + XYZ + FACES.replace("12", "1") + "end_header\n"
+POINT = "1 2 3\n"
 NORMALS = "property float nx\nproperty float ny\nproperty float nz\n"
 
 
@@ -90,6 +92,31 @@ def test_meshes_are_sampled_evenly_with_the_normals_of_their_faces(tmp_path: Pat
         ("a.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n", "cannot read cloud .*a.off: "),
         ("a.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n", "cannot read cloud .*a.off: "),
         ("a.off", "", "cannot read cloud .*a.off: "),
+        (
+            "a.off",
+            "OFF\n4 4 6\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n",
+            "a.off: its header has 4 faces, the file 1; replace",
+        ),
+        ("a.off", "OFF\n3 2 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n3 0 1", "its header has 2 faces, the file 1"),
+        ("a.off", "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1\n3 0 1 2\n", "its header has 3 vertices, the file 2"),
+        (
+            "a.ply",
+            ASCII.format(5) + POINT * 3,
+            "a.ply: its header has 5 rows of vertex, the file 3; replace or remove it",
+        ),
+        ("a.ply", ASCII.format(2) + POINT + "1 2", "its header has 2 rows of vertex, the file 1"),
+        ("a.ply", ASCII.format(1) + f"{POINT}3 0", "its header has 1 rows of face, the file 0"),
+        (
+            "a.txt",
+            "1 2 3 255 0 9\n4 5 6 7 8 9\n",
+            "columns 4 to 6 of cloud .*a.txt are no normals: .*colors; set dataset.nor",
+        ),
+        ("a.txt", "1 2 3 0.5 0.2 0.9\n4 5 6 0 0 0.3\n", "columns 4 to 6 of cloud .*a.txt are no normals"),
+        (
+            "a.txt",
+            "1e-300 0 0 0 0 1\n2e-300 0 0 0 0 1\n",
+            "a.txt has an extent of 1e-300, which is too small to compute with",
+        ),
         ("a.ply", "", "cannot read cloud .*a.ply: "),
         ("a.ply", f"ply\nformat ascii 1.0\nelement vertex 0\n{XYZ}end_header\n", "a.ply has no points"),
     ],
@@ -112,3 +139,46 @@ def test_small_clouds_are_filled_up_with_one_warning(mini: Path, caplog: pytest.
         assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == [
             "2 of the 18 clouds of mini have fewer than 16 points; some of theirs are repeated"
         ]
+
+
+@pytest.mark.parametrize("line", [0, 1, 2, 9, 10, 14])
+def test_comments_in_off(tmp_path: Path, line: int) -> None:
+    lines = ["OFF", *CUBE.splitlines()]
+    plain = tmp_path / "plain" / "cube.off"
+    plain.parent.mkdir()
+    plain.write_text("\n".join(lines))
+    lines.insert(line, "# by a program, 9 9 9")
+    lines[3] += " # 1 1 1"
+    (tmp_path / "cube.off").write_text("\ufeff" + "\r\n".join(["", *lines, ""]))
+    assert np.array_equal(read_cloud(str(tmp_path / "cube.off"), True), read_cloud(str(plain), True))
+
+
+def test_comments_in_ascii_ply(tmp_path: Path) -> None:
+    points = cloud(0, 5).astype(np.float32)
+    rows = "".join(" ".join(map(str, row)) + "\n\n" for row in points)
+    header = f"comment by a program\nformat ascii 1.0\nobj_info x\nelement vertex 5\ncomment element vertex 9\n{XYZ}{NORMALS}"
+    for end in ("\n", "\r\n"):
+        (tmp_path / "a.ply").write_bytes(f"ply\n{header}end_header\n{rows}".replace("\n", end).encode())
+        assert np.array_equal(read_cloud(str(tmp_path / "a.ply"), True), points)
+
+
+def test_binary_ply(tmp_path: Path) -> None:
+    points = cloud(0, 50).astype("<f4")
+    header = f"ply\nformat binary_little_endian 1.0\ncomment # x\nelement vertex 50\n{XYZ}{NORMALS}end_header\n"
+    (tmp_path / "a.ply").write_bytes(header.encode() + points.tobytes())
+    assert np.array_equal(read_cloud(str(tmp_path / "a.ply"), True), points)
+    (tmp_path / "a.ply").write_bytes(header.encode() + points.tobytes()[:-8])
+    with pytest.raises(ReldropError, match=r"cannot read cloud .*a.ply"):
+        read_cloud(str(tmp_path / "a.ply"), True)
+
+
+def test_text_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\ufeff-0.5,1,2,0,0,1\n3,4,5,0,0,1\n")
+    assert read_cloud(str(tmp_path / "a.txt"), True)[0].tolist() == [-0.5, 1, 2, 0, 0, 1]
+
+
+def test_colors_do_no_harm_where_normals_are_not_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1 2 3 255 0 9\n4 5 6 7 8 9\n")
+    assert read_cloud(str(tmp_path / "a.txt"), False).tolist() == [[1, 2, 3], [4, 5, 6]]
+    (tmp_path / "flat.txt").write_text("1 2 3 0 0 1\n4 5 3 0 0 0\n")  # a plane has the same normal everywhere
+    assert read_cloud(str(tmp_path / "flat.txt"), True).shape == (2, 6)

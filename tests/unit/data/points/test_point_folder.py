@@ -1,5 +1,6 @@
 """Point folder."""
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,41 @@ def test_mistakes_in_point_folders_are_explained(own: Path, tmp_path: Path) -> N
     (tmp_path / "root" / "empty").mkdir()
     with pytest.raises(ReldropError, match="empty has no class folders; it needs a folder of clouds for each class"):
         point_folder(tmp_path / "root" / "empty")
+
+
+def test_split_nested_and_linked_folders(tmp_path: Path) -> None:
+    base = tmp_path / "root" / "own"
+    for split, count in (("train", 4), ("val", 2)):
+        for label, name in enumerate(("cup", "pot")):
+            for index in range(count):
+                write_text(base / split / name / "more" / f"{index}.txt", cloud(100 * count + 10 * label + index))
+    clouds = point_folder(base)
+    assert (clouds.train.labels.tolist(), clouds.test.labels.tolist()) == ([0] * 4 + [1] * 4, [0] * 2 + [1] * 2)
+    (base / "train" / "cup" / "more").rename(tmp_path / "elsewhere")
+    (base / "train" / "cup" / "linked").symlink_to(tmp_path / "elsewhere")
+    (base / "train" / "cup" / "around").symlink_to(base / "train")
+    assert torch.equal(point_folder(base).train.points, clouds.train.points)
+    (tmp_path / "root" / "2024").symlink_to(base)
+    assert data.point_folder(folder=2024, points=16, **settings_of(base.parent, {})).num_classes == 2
+
+
+def test_a_split_is_said_in_one_line(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "reldrop")
+    write_text(own / "stray.xyz", cloud(0))
+    point_folder(own)
+    said = [record.message for record in caplog.records if "preparing" not in record.message]
+    assert said == [
+        f"{own}: of 18 clouds, 4 are for testing, of each class the same share, always the same ones (dataset.test_share=0.2)",
+        f"{own}: 1 clouds beside the class folders are left out, e.g. stray.xyz",
+    ]
+
+
+def test_lists_with_other_separators_and_unicode_forms(own: Path) -> None:
+    expected = point_folder(own, lists="own").train.points
+    folder = (own / "cup").rename(own / unicodedata.normalize("NFD", "café"))
+    (folder / "cup_1.txt").rename(folder / unicodedata.normalize("NFD", "é.txt"))
+    (own / "own_train.txt").write_text("\ufeffcafé\\array\r\ncafé\\é\r\ntea_pot_0\r\n\r\ntea_pot\\mesh\r\n")
+    (own / "own_test.txt").write_text("café/cup_0.txt\ntea_pot_3\n")
+    clouds = point_folder(own, lists="own")
+    assert clouds.classes == ("café", "tea_pot")
+    assert torch.equal(clouds.train.points, expected)
