@@ -1,31 +1,27 @@
 """From a composed configuration to objects, with checks before any work starts."""
 
 import inspect
-import json
-import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from reldrop.utils.errors import ReldropError, first_line, own_frames, raised
+from reldrop.utils.io import absolute
 from reldrop.utils.machine import Machine
-from reldrop.utils.text import nearest
 from reldrop.utils.types import Group, Seed, Text, check_settings
 
 _package = Path(__file__).parent
 CONFIG_PATH = str(_package / "conf" if (_package / "conf").is_dir() else _package.parent / "conf")
 
-CONFIG_DIR = "--config-dir="  # before the folder of the user's own choices
+PATHS = ("data_dir", "results_dir", "machine.cache_dir")
 
 
 def _experiment_name(dataset: str | None, folder: Text | None, backbone: str) -> str:
@@ -89,7 +85,7 @@ def check(
     Raises:
         ReldropError: naming the key, its value, and what would be right.
     """
-    content = _container(settings)
+    content = resolved(settings)
     check_settings(content, target, group)
     for each in groups:
         if each in content:
@@ -102,7 +98,7 @@ def check_group(cfg: DictConfig, group: str) -> None:
     Raises:
         ReldropError: naming the key, its value, and what would be right.
     """
-    content = _container(cfg[group])
+    content = resolved(cfg[group])
     check_settings(content, _target(content, group), group)
 
 
@@ -115,59 +111,40 @@ def check_keys(cfg: DictConfig) -> None:
     check_choices(f"{group}=null" for group in GROUPS if cfg.get(group) is None)
     check(cfg, RunSettings, groups=GROUPS)
     if "scale" in cfg:
-        check_settings(_container(cfg.scale), Scale, "scale")
+        check_settings(resolved(cfg.scale), Scale, "scale")
 
 
 def check_choices(overrides: Iterable[str]) -> None:
-    """Refuse GROUP=null, for which Hydra has only a traceback.
+    """Refuse GROUP=null and GROUP=3, for which Hydra has only a traceback.
 
     Raises:
         ReldropError: naming the choices of the group.
     """
     for override in overrides:
         group, _, choice = override.partition("=")
-        if group in GROUPS and choice == "null":
+        if group in GROUPS and re.fullmatch(r"null|true|false|[-+.\d]*", choice, re.IGNORECASE):
             names = sorted(file.stem for file in Path(CONFIG_PATH, group).glob("[!_]*.yaml"))
-            raise ReldropError(f"{group} has no choice; set {group}=NAME, one of {', '.join(names)}")
+            what = f"{group} has no choice" if choice == "null" else f"{override} is not a choice"
+            raise ReldropError(f"{what}; set {group}=NAME, one of {', '.join(names)}")
 
 
-def find_own_parts(words: Sequence[str]) -> list[str]:
-    """Let parts of the user's own be imported from the current folder and from that of --config-dir.
-
-    The processes that this one starts, e.g. those of a sweep, inherit it.
-
-    Args:
-        words: of the command line.
-
-    Returns:
-        The same words, with -m and --config-dir first: Hydra does not take them between others.
+def absolute_paths(cfg: DictConfig) -> None:
+    """Make the paths of a configuration absolute, from the current folder; ~ is the home of the user.
 
     Raises:
-        ReldropError: if there is no such folder, or a file in it has the name of a choice of this package, which Hydra
-            would take instead.
+        ReldropError: for ~USER where there is no such user.
     """
-    others, folders, rest = [], [Path.cwd()], iter(words)
-    for word in rest:
-        option, equals, value = word.partition("=")
-        if option in ("--config-dir", "-cd"):
-            folders[1:] = [Path(value if equals else next(rest, "")).expanduser().absolute()]
-        else:
-            others.insert(0 if word in ("-m", "--multirun") else len(others), word)
-    sys.path += (own := [str(folder) for folder in folders])
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *own]))
-    for folder in folders[1:]:
-        if not folder.is_dir():
-            raise ReldropError(f"--config-dir {folder} is no folder; it must be one that holds GROUP/CHOICE.yaml")
-        ours = Path(CONFIG_PATH).resolve()
-        names = [file.relative_to(ours) for file in ours.rglob("*.yaml")]
-        hidden = [folder / name for name in names if (folder / name).is_file() and folder.resolve() != ours]
-        if hidden:
-            raise ReldropError(f"{min(hidden)} has the name of a choice of this package; give the file another name")
-    return [*(f"{CONFIG_DIR}{folder}" for folder in folders[1:]), *others]
+    for key in PATHS:
+        if (path := OmegaConf.select(cfg, key)) is not None:
+            OmegaConf.update(cfg, key, str(absolute(path)))
 
 
-def _container(settings: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with their interpolations resolved."""
+def resolved(settings: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as plain values, with their interpolations resolved.
+
+    Raises:
+        ReldropError: where a value is missing or an interpolation leads nowhere.
+    """
     if not isinstance(settings, DictConfig):
         return dict(settings)
     try:
@@ -267,48 +244,8 @@ def machine(cfg: DictConfig) -> Machine:
     Raises:
         ReldropError: for a wrong setting.
     """
-    settings = _container(cfg.get("machine", {}))
+    settings = resolved(cfg.get("machine", {}))
     data_dir = cfg.get("data_dir")
     check_settings(settings, Machine, "machine")
     own = {key: value for key, value in settings.items() if key not in ("_target_", "name")}
     return Machine(**own) if data_dir is None else Machine(**{**own, "data_dir": data_dir})
-
-
-def suggest(
-    overrides: Sequence[str],
-    config_path: str,
-    config_name: str = "train",
-    groups: Sequence[str] = GROUPS,
-) -> str | None:
-    """Return a hint for the first override of a command line whose key does not exist, for Hydra's own message has none.
-
-    Args:
-        overrides: the words of the command line.
-        config_path: folder of the configurations.
-        config_name: which of them the command composes.
-        groups: those of it.
-    """
-    own = [word.removeprefix(CONFIG_DIR) for word in overrides if word.startswith(CONFIG_DIR)]
-    chosen = [f"hydra.searchpath={json.dumps(own)}"] + [
-        text for text in overrides if text.split("=")[0].lstrip("+") in (*groups, "experiment") and "," not in text
-    ]
-    with initialize_config_dir(config_path, version_base="1.3"):
-        try:
-            composed = compose(config_name, chosen)  # the keys of what was chosen
-        except HydraException:  # a choice may be what is wrong
-            composed = compose(config_name)
-    known = [*_dotted(composed), *groups]
-    for override in overrides:
-        key = override.split("=")[0]
-        if "=" not in override or key in known or key.startswith(("+", "~", "hydra")):
-            continue
-        if near := nearest(key, known, cutoff=0.75):
-            return f"error: {key} is not a setting; did you mean {near}?"
-    return None
-
-
-def _dotted(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in node:
-        yield f"{prefix}{key}"
-        if OmegaConf.is_dict(node._get_node(key)):
-            yield from _dotted(node[key], f"{prefix}{key}.")

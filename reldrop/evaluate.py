@@ -1,15 +1,14 @@
 """Evaluate what runs have learned: python -m reldrop.evaluate run=FOLDER, or suite=zero_shot model=resnet50.tv2_in1k."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import CONFIG_PATH, build, check, find_own_parts, machine, suggest
+from reldrop.command import run_command
+from reldrop.config import build, check, machine
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Count, Group, Text
 
@@ -102,23 +101,8 @@ def _draw(evaluation: "Evaluation", pictured: Mapping[str, Any]) -> dict[str, Pa
     return draw_evaluation(evaluation, examples=checkpoint_figure(**pictured))
 
 
-@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="evaluate")
-def main(cfg: DictConfig) -> None:
-    try:
-        evaluate(cfg)
-    except (ReldropError, KeyboardInterrupt) as error:
-        sys.exit(f"error: {error}" if str(error) else "interrupted; what was finished is written")
-
-
 def command() -> None:
-    """Run `main`, and help with misspelled settings."""
-    try:
-        sys.argv[1:] = find_own_parts(sys.argv[1:])
-        main()
-    except ReldropError as error:
-        sys.exit(f"error: {error}")
-    except SystemExit as stop:
-        sys.exit((stop.code == 1 and suggest(sys.argv[1:], CONFIG_PATH, "evaluate", GROUPS)) or stop.code)
+    run_command(evaluate, "evaluate", "what was finished is written")
 
 
 if __name__ == "__main__":

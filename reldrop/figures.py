@@ -1,14 +1,13 @@
 """Draw what is relevant in some test inputs and what gets occluded: python -m reldrop.figures run=FOLDER [output=FILE]."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import hydra
 from omegaconf import DictConfig
 
-from reldrop.config import CONFIG_PATH, build, check, find_own_parts, suggest
+from reldrop.command import run_command
+from reldrop.config import build, check
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import writing
 from reldrop.utils.types import Count, Group, Text
@@ -52,24 +51,8 @@ def draw(cfg: DictConfig) -> Path:
     return output
 
 
-@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="figures")
-def main(cfg: DictConfig) -> None:
-    try:
-        print(draw(cfg))
-    except ReldropError as error:
-        sys.exit(f"error: {error}")
-
-
 def command() -> None:
-    """Run `main`, and help with misspelled settings."""
-    try:
-        sys.argv[1:] = find_own_parts(sys.argv[1:])
-        main()
-    except ReldropError as error:
-        sys.exit(f"error: {error}")
-    except SystemExit as stop:
-        hint = suggest(sys.argv[1:], CONFIG_PATH, "figures", ("machine",)) if stop.code == 1 else None
-        sys.exit(hint or stop.code)
+    run_command(lambda cfg: print(draw(cfg)), "figures", "no figure is written")
 
 
 if __name__ == "__main__":

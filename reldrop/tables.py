@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import CONFIG_PATH, check, suggest
+from reldrop.command import run_command
+from reldrop.config import CONFIG_PATH, check
 from reldrop.reporting.formats import FORMATS, provenance
 from reldrop.reporting.layouts import Table
 from reldrop.reporting.records import read_runs, select
@@ -87,26 +87,18 @@ def overrides(words: Sequence[str]) -> list[str]:
     return [*result, *(f"{key}={json.dumps(values)}" for key, values in lists.items())]
 
 
-@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name="tables")
 def main(cfg: DictConfig) -> None:
-    try:
-        check(cfg, Request)
-        tables(Request(**OmegaConf.to_container(cfg, resolve=True)))
-    except ReldropError as error:
-        sys.exit(f"error: {error}")
+    check(cfg, Request)
+    tables(Request(**OmegaConf.to_container(cfg, resolve=True)))
 
 
 def command() -> None:
-    """Run `main`, print the settings with their comments as help, and help with misspelt ones."""
+    """Run `main`; print the settings with their comments as help."""
     if {"-h", "--help"} & {*sys.argv}:
         print(Path(CONFIG_PATH, "tables.yaml").read_text().partition("hydra:\n")[0], end="")
         return
     sys.argv[1:] = overrides(sys.argv[1:])
-    try:
-        main()
-    except SystemExit as stop:
-        hint = suggest(sys.argv[1:], CONFIG_PATH, "tables", ()) if stop.code == 1 else None
-        sys.exit(hint or stop.code)
+    run_command(main, "tables", "tables that are there are whole")
 
 
 if __name__ == "__main__":

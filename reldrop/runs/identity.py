@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from reldrop.utils.errors import ReldropError, first_line
+from reldrop.config import resolved
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.nested import flatten
+from reldrop.utils.types import whole_as_int
 
 IDENTITY_VERSION = 2  # of the rules of this file; runs of other versions have other folders
 
@@ -81,22 +82,10 @@ def check_names(overrides: Sequence[str]) -> None:
             raise ReldropError(f"{key} makes another choice of {group}; name it as well: {group}.name=NAME")
 
 
-def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """Return a configuration as plain values, with its interpolations resolved.
-
-    Raises:
-        ReldropError: where a value is missing or an interpolation leads nowhere.
-    """
-    try:
-        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        raise ReldropError(f"the configuration does not resolve: {first_line(error)}") from error
-
-
 def _plain(value: Any) -> Any:
     """Return a value with an int for each whole number."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return whole_as_int(value)

@@ -17,8 +17,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from reldrop.config import resolved
 from reldrop.runs.environment import environment
-from reldrop.runs.identity import IDENTITY_VERSION, check_names, resolved, run_folder
+from reldrop.runs.identity import IDENTITY_VERSION, check_names, run_folder
 from reldrop.runs.reader import RunFolder
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import atomic_write, finite, write_json_atomic, write_text_atomic, writing

@@ -54,7 +54,7 @@ class Job:
 
     @property
     def _arguments(self) -> list[str]:
-        return [f"run={_quoted(self.folder)}", f"hydra.run.dir={_quoted(self.folder.parents[3] / 'hydra')}"]
+        return [f"run={_quoted(self.folder)}"]
 
 
 class Launcher(Protocol):

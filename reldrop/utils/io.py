@@ -86,6 +86,18 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         os.close(folder)
 
 
+def absolute(path: Any) -> Path:
+    """Return a path from the current folder as an absolute one, with ~ and ~USER as their home.
+
+    Raises:
+        ReldropError: if there is no such home.
+    """
+    try:
+        return Path(str(path)).expanduser().absolute()  # YAML reads a folder 2024 as a number
+    except RuntimeError as error:
+        raise ReldropError(f"{path} leads to no folder: there is no such user, or no home") from error
+
+
 @contextmanager
 def writing(what: str, advice: str = "") -> Iterator[None]:
     """Say in one sentence that something cannot be written, and perhaps what to do about it.

@@ -50,10 +50,10 @@ WORDS = {
     "dict_type": "a mapping",
     "none_required": "null",
     "literal_error": "{expected}",
-    "greater_than_equal": "at least {ge:g}",
-    "greater_than": "above {gt:g}",
-    "less_than_equal": "at most {le:g}",
-    "less_than": "below {lt:g}",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "below {lt}",
     "too_short": "a list of at least {min_length} values",
     "too_long": "a list of at most {max_length} values",
 }
@@ -135,6 +135,11 @@ def checked(target: Target) -> Target:
     return wrapper
 
 
+def whole_as_int(value: Any) -> Any:
+    """Return an int for a whole number, anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def shown(value: Any) -> str:
     """Return a value as YAML would have it, but text in quotes."""
     return repr(value) if isinstance(value, str | float) else json.dumps(value, default=str)
@@ -152,7 +157,8 @@ def _wanted(validator: TypeAdapter[Any], value: Any) -> str:
             if each["type"] in ("is_instance_of", "needs_python_object"):
                 continue
             known = WORDS.get(each["type"])
-            word = known.format(**each.get("ctx", {})) if known else each["msg"].removeprefix("Input should be ")
+            bounds = {key: whole_as_int(value) for key, value in each.get("ctx", {}).items()}
+            word = known.format(**bounds) if known else each["msg"].removeprefix("Input should be ")
             index = next((step for step in each["loc"] if isinstance(step, int)), None)
             wanted.append(word if index is None else f"{word} at index {index}")
         if wanted and NoneType in get_args(validator._type):

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-from reldrop.train import CONFIG_PATH
+from reldrop.config import CONFIG_PATH
 
 QUICK = ["trainer.epochs=3", "dataset.subset=200", "dataset.test_subset=50", "trainer.batch_size=32"]
 

@@ -23,7 +23,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def arguments(tmp_path: Path, *overrides: str) -> list[str]:
-    return [*overrides, f"results_dir={tmp_path / 'results'}", f"data_dir={tmp_path / 'data'}"]
+    return [f"results_dir={tmp_path / 'results'}", f"data_dir={tmp_path / 'data'}", *overrides]
 
 
 def start(

@@ -10,6 +10,7 @@ import pytest
 
 from reldrop.sweeps.slurm import Slurm
 from reldrop.utils.errors import ReldropError
+from tests.helpers.sweeps import start
 
 
 @pytest.mark.parametrize(
@@ -35,13 +36,11 @@ def test_mistakes_are_named_before_anything_starts(
     assert not (tmp_path / "results" / "runs").exists()
 
 
-def test_processes_of_torchrun_are_for_the_local_launcher(
-    tmp_path: Path, sweep: Callable[..., tuple[Any, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for key, value in {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}.items():
-        monkeypatch.setenv(key, str(value))
-    code, _ = sweep(tmp_path, "launcher=parallel")
-    assert code.startswith("error: torchrun and srun start processes for launcher=local only")
+def test_processes_of_torchrun_are_for_the_local_launcher(tmp_path: Path) -> None:
+    variables = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    process = start(tmp_path, "launcher=parallel", **variables)
+    assert process.communicate(timeout=120)[0].startswith("error: torchrun and srun start processes for launcher=local")
+    assert process.returncode == 1
 
 
 def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,9 +105,9 @@ def test_identity_version_is_in_the_folder_and_no_part_of_the_identity(run):
     assert run.summary() == {"test_top1": 0.5}
 
 
-@pytest.mark.parametrize("value", ["${nowhere}", "???"])
-def test_unresolvable_configuration_is_refused(tmp_path, value):
-    with pytest.raises(ReldropError, match="does not resolve"):
+@pytest.mark.parametrize(("value", "said"), [("${nowhere}", "does not resolve"), ("???", "alpha has no value")])
+def test_unresolvable_configuration_is_refused(tmp_path, value, said):
+    with pytest.raises(ReldropError, match=said):
         Run(make_config(tmp_path, augmentation__alpha=value))
 
 

@@ -41,7 +41,7 @@ WRONG = [  # choices, setting, what it must be
     ((), "seed=[0,1]", f"{WHOLE}; for several runs: -m seed=0,1"),
     ((), "seed=-1", "at least 0"),
     ((), "seed=1.5", WHOLE),
-    ((), "seed=9223372036854775808", "at most 9.22337e+18"),
+    ((), "seed=9223372036854775808", "at most 9223372036854775807"),
     ((), "seed=null", WHOLE),
     ((), "name=null", "text or a number"),
     ((), "name=true", "text or a number"),
