@@ -73,7 +73,7 @@ def _class_folders(base: Path, unit: str) -> dict[str, dict[str, str]]:
     if not base.is_dir():
         raise ReldropError(
             f"folder of {unit}s not found: looked in {listed([base])}; set dataset.folder to the folder that has the {unit}s, "
-            "absolute or relative to data_dir"
+            "absolute, or relative to data_dir or to the current folder"
         )
     top = _splits(base)
     if top["test"] and not top["train"]:

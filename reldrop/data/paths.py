@@ -34,12 +34,18 @@ class Files:
 
 def candidates(root: str | Path, folders: Sequence[str]) -> list[Path]:
     """Return `folders`, relative to `root` or absolute."""
-    return [Path(root).expanduser() / Path(str(folder)).expanduser() for folder in folders]
+    return [Path(root).expanduser() / Path(folder).expanduser() for folder in folders]
 
 
 def first(paths: Sequence[Path], found: Callable[[Path], bool]) -> Path | None:
     """Return the first path for which `found` holds, or None."""
     return next(filter(found, paths), None)
+
+
+def own_folder(root: str | Path, folder: str | float) -> Path:
+    """Return a folder that a user names, relative to `root` or else to the current folder, or absolute."""
+    paths = [path for base in (root, ".") for path in candidates(base, [str(folder)])]
+    return first(paths, Path.is_dir) or paths[0]
 
 
 def listed(paths: Sequence[Path]) -> str:

@@ -17,7 +17,7 @@ from reldrop.data.folders import find_files
 from reldrop.data.images.dataset import ImageListing, ImageSplit, image_dataset
 from reldrop.data.images.decoding import DecodeOptions
 from reldrop.data.images.folders import SUFFIXES, class_files, label_files
-from reldrop.data.paths import WHERE_ELSE, Files, candidates, class_folders, described, first, listed
+from reldrop.data.paths import WHERE_ELSE, Files, candidates, class_folders, described, first, listed, own_folder
 from reldrop.data.splits import stratified_split
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.machine import Machine
@@ -112,12 +112,12 @@ def image_folder(
     """Read any images from folders of classes, split into train and test or not, see `find_files`.
 
     Args:
-        folder: where they are, relative to the data folder or absolute; its name is that of the data set.
+        folder: where they are, relative to the data folder or the current one, or absolute; its name is that of the data set.
         size: side of the square images, in pixels: their short side is resized to it, their center cropped.
         grayscale: whether images have one channel, gray, in place of red, green and blue.
         test_share: share of the images set aside for testing where the folders have no split, between 0 and 1.
     """
-    (base,) = candidates(machine.root, [folder])
+    base = own_folder(machine.root, folder)
     classes, found = find_files(base, SUFFIXES, "image", test_share)
     files = [label_files(base, found[split], classes) for split in ("train", "test")]
     name, options = base.resolve().name, DecodeOptions(grayscale=grayscale)

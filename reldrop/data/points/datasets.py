@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from reldrop.data.paths import WHERE_ELSE, candidates, class_folders, first, listed
+from reldrop.data.paths import WHERE_ELSE, candidates, class_folders, first, listed, own_folder
 from reldrop.data.points import listing
 from reldrop.data.points.dataset import point_dataset
 from reldrop.data.points.listing import FileListing
@@ -71,12 +71,13 @@ def point_folder(
     """Read any clouds and meshes from folders of classes, split into train and test or not, see `find_files`.
 
     Args:
-        folder: that has the clouds, as .txt, .xyz, .npy, .ply or .off (see `read_cloud`); relative to data_dir or absolute.
+        folder: that has the clouds, as .txt, .xyz, .npy, .ply or .off (see `read_cloud`); relative to
+            data_dir or the current folder, or absolute.
         lists: beginning of the names of LISTS_train.txt and LISTS_test.txt in `folder`, which have a cloud a line as
             CLASS/NAME or CLASS_NUMBER; None for what the folders say.
         test_share: share of the clouds set aside for testing where there is no split, between 0 and 1.
     """
-    (base,) = candidates(machine.root, [folder])
+    base = own_folder(machine.root, folder)
     if lists is None or not base.is_dir():
         return listing.from_folders(base, test_share)
     return listing.from_lists(base, str(lists), tuple(class_folders(base, "clouds")))

@@ -1,0 +1,57 @@
+"""From a folder of one's own to a finished table, in three typed lines."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.clouds import cloud, write_text
+from tests.helpers.images import picture
+
+ROOT = Path(__file__).parents[2]
+
+
+def typed(line: str, folder: Path) -> str:
+    """Run `python -m reldrop.LINE` in a folder, as a user types it, and return what it printed."""
+    command = [sys.executable, "-m", *shlex.split(f"reldrop.{line}")]
+    environment = {key: value for key, value in os.environ.items() if key != "RELDROP_DATA"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_images(tmp_path: Path) -> None:
+    for label, name in enumerate(("cats $x$", "dögs")):
+        (tmp_path / "My photos" / name / "more").mkdir(parents=True)
+        for index in range(8):
+            image = picture(10 * label + index, (20, 14)).convert("L")
+            image.save(tmp_path / "My photos" / name / ("more" if index % 2 else ".") / f"{index}.png")
+    own = "dataset=image_folder \"dataset.folder='My photos'\" dataset.grayscale=true dataset.size=8"
+    said = typed(f"train -m {own} augmentation=none,reldrop_block trainer.epochs=1", tmp_path)
+    assert "of 16 images, 3 are for testing" in said
+    typed("evaluate run=results/runs/*/*/seed* suite.steps=2 suite.block_draws=1", tmp_path)
+    rows = [
+        line.split("  ") for line in typed("tables", tmp_path).splitlines() if line.startswith("My-photos_resnet_tiny")
+    ]
+    assert [row[1].strip() for row in rows[:1]] == ["My photos"]
+    assert len(rows) >= 2
+    assert len(list((tmp_path / "results" / "runs" / "My-photos_resnet_tiny").glob("*/seed0-*/evaluation.json"))) == 2
+
+
+@pytest.mark.slow
+def test_clouds(tmp_path: Path) -> None:
+    for label, name in enumerate(("cup", "tea pot")):
+        for index in range(6):
+            write_text(tmp_path / "scans" / name / f"{index}.txt", cloud(10 * label + index))
+    own = "backbone=pointnet dataset=point_folder dataset.folder=scans dataset.points=32 trainer.epochs=1 trainer.batch_size=4"
+    assert "of 12 clouds, 2 are for testing" in typed(f"train {own} augmentation=reldrop_point", tmp_path)
+    typed(f"train {own} augmentation=none", tmp_path)
+    table = typed("tables format=csv", tmp_path)
+    assert "scans_pointnet" in table
+    assert {"none", "reldrop_point"} <= {word for line in table.splitlines() for word in line.split(",")}
