@@ -2,14 +2,16 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from reldrop import tables
+from reldrop import new, tables
 from reldrop.config import CONFIG_PATH, check_keys
+from tests.helpers.extending import write_parts
 from tests.helpers.paths import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,8 +25,23 @@ def commands(page: Path) -> list[list[str]]:
     return [[line[n].removeprefix("reldrop."), *line[n + 1 :]] for line, n in starts if n is not None]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The current folder is the one with the parts of docs/extending.md, and what reldrop.new writes there."""
+    folder = write_parts(tmp_path_factory.mktemp("own"))
+    new.write("augmentation", "my_method", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        yield
+
+
 def composed(command: str, words: list[str]) -> DictConfig:
     overrides = [word for word in words if word != "-m"]
+    if "--config-dir" in words:
+        place = overrides.index("--config-dir")
+        assert overrides[place + 1] == "."
+        overrides[place : place + 2] = [f"hydra.searchpath=[file://{Path.cwd()}]"]
     # Of a sweep, the first run.
     overrides = [word if "[" in word or word.startswith("+experiment") else word.split(",")[0] for word in overrides]
     with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
@@ -32,7 +49,7 @@ def composed(command: str, words: list[str]) -> DictConfig:
 
 
 TRAIN = [(page.name, words) for page in PAGES for command, *words in commands(page) if command == "train"]
-OTHERS = [(page.name, *words) for page in PAGES for words in commands(page) if words[0] != "train"]
+OTHERS = [(page.name, *words) for page in PAGES for words in commands(page) if words[0] not in ("train", "new")]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +68,9 @@ def test_other_commands_compose(words: tuple[str, ...]) -> None:
 def test_pages_have_commands() -> None:
     assert len(TRAIN) > 15
     assert len(OTHERS) > 8
-    assert {command for page in PAGES for command, *_ in commands(page)} == {"train", "evaluate", "figures", "tables"}
+    assert {command for page in PAGES for command, *_ in commands(page)} == {
+        *("train", "evaluate", "figures", "tables", "new")
+    }
 
 
 def test_links_lead_to_files() -> None:

@@ -1,0 +1,215 @@
+"""Parts of one's own: the files of docs/extending.md, and those that reldrop.new writes, by the commands of their user."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from reldrop import new
+from reldrop.config import build
+from reldrop.data import Files, ImageListing, image_dataset
+from reldrop.train import check
+from reldrop.training.contracts import check_attribution, check_augmentation, check_backbone
+from reldrop.utils.errors import ReldropError
+from tests.helpers.extending import FILES, PAGE, write_parts
+from tests.helpers.paths import ROOT
+from tests.helpers.runs import assert_same_run, config, metrics, write_images
+
+OWN = ["dataset=stripes", "backbone=small_net", "attribution=smooth_grad", "monitor=entropy", "name=stripes"]
+QUICK = ["trainer.epochs=3", "trainer.batch_size=32"]
+ARMS = ["augmentation=grid_mask,reldrop_block", "seed=0,1"]
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the parts, from which they can be imported."""
+    monkeypatch.syspath_prepend(write_parts(tmp_path))
+    return tmp_path
+
+
+def own_config(parts: Path, *overrides: str) -> DictConfig:
+    return config(parts, f"hydra.searchpath=[file://{parts}]", *OWN, *overrides)
+
+
+def test_the_page_has_a_file_and_a_choice_for_each_kind_of_part() -> None:
+    choices = {"augmentation/grid_mask", "attribution/smooth_grad", "dataset/stripes", "backbone/small_net"}
+    choices = {f"{choice}.yaml" for choice in choices | {"monitor/entropy"}}
+    assert set(FILES) == choices | {f"{Path(choice).stem}.py" for choice in choices}
+    commands = [line.split() for line in PAGE.read_text().splitlines() if line.startswith("python -m reldrop.train -m")]
+    assert set(commands[0][6:]) == {*OWN, *ARMS}  # the ones tested below
+
+
+def test_parts_of_ones_own_keep_their_promises(parts: Path) -> None:
+    cfg = own_config(parts, "augmentation=grid_mask")
+    check(cfg)
+    data = build(cfg, "dataset")
+    model = build(cfg, "backbone", **data.model_kwargs)
+    inputs, targets = (part[:2] for part in next(data.train_batches(0, batch_size=32, seed=0))[:2])
+    check_backbone(model, inputs, data.num_classes)
+    check_augmentation(build(cfg, "augmentation", **data.augmentation_kwargs), inputs, data.num_classes)
+    check_attribution(build(cfg, "attribution"), model, inputs, targets)
+    hidden, _ = build(cfg, "augmentation")(torch.ones(1, 1, 16, 16), targets[:1])
+    assert hidden.mean() == 0.75  # a quarter of each square of 8 pixels
+
+
+def test_files_are_read_like_those_of_other_data_sets(tmp_path: Path) -> None:
+    write_images(tmp_path, {"train": 3, "test": 2}, classes=2, size=20)
+
+    @image_dataset
+    def own(root: str) -> ImageListing:
+        splits = []
+        for split in ("train", "test"):
+            paths = sorted(Path(root, split).glob("*/*.png"))
+            splits.append(
+                Files([str(path) for path in paths], torch.tensor([int(path.parent.name[-1]) for path in paths]))
+            )
+        return ImageListing("own", ("zero", "one"), *splits, "files", 16)
+
+    data = own(root=str(tmp_path), mean=[0.5] * 3, std=[0.3] * 3)
+    assert [batch.inputs.shape for batch in data.eval_batches("test", batch_size=4)] == [(4, 3, 16, 16)]
+    assert len(data.train) == 6
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"grid_mask.py": "import nothing_of_that_name\n"}, "No module named 'nothing_of_that_name' .*grid_mask.py, line 1"),
+        ({"grid_mask.py": "class GridMask:\n    pass ss\n"}, "SyntaxError: invalid syntax .*grid_mask.py, line 2"),
+        ({"augmentation/grid_mask.yaml": "name: grid_mask\n_target_: gridmask.GridMask\n"},
+         "in the folder of gridmask.py, or put that on PYTHONPATH"),
+        ({"augmentation/grid_mask.yaml": "name: grid_mask\n_target_: grid_mask.Grid\n"}, "has no attribute 'Grid'"),
+        ({"augmentation/grid_mask.yaml": "name: grid_mask\n_target_: grid_mask.GridMask\nperiods: 3\n"},
+         "augmentation.periods is not a setting; did you mean augmentation.period?"),
+        ({"smooth_grad.py": "class SmoothGrad:\n    def __init__(self, samples, noise):\n        {}[samples]\n"},
+         r"attribution \(smooth_grad.SmoothGrad\) cannot be built: KeyError: 4 \(.*smooth_grad.py, line 3"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_own_files_are_named(
+    parts: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str], message: str
+) -> None:
+    for name, text in wrong.items():
+        (parts / name).write_text(text)
+    for module in ("grid_mask", "smooth_grad"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(ReldropError, match=message):
+        check(own_config(parts, "augmentation=grid_mask"))
+
+
+@pytest.mark.parametrize("part", new.GROUPS)
+def test_what_new_writes_passes_its_own_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    name = f"own_{part}_0"
+    new.write(part, name, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    tests = vars(importlib.import_module(f"test_{name}"))
+    found = [test for key, test in tests.items() if key.startswith("test_")]
+    assert found
+    for test in found:
+        test()
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "message"),
+    [
+        ("augmentatoin", "mine", "augmentatoin is no part; did you mean augmentation"),
+        ("dataset", "My-Set", "NAME=My-Set must be a name in Python"),
+        ("dataset", "class", "NAME=class must be"),
+        ("augmentation", "reldrop_block", "NAME=reldrop_block is the name of a choice of augmentation"),
+        ("metric", "json", "or of a Python module"),
+        ("metric", "mine", "mine.py exists already"),
+    ],
+)
+def test_new_overwrites_and_hides_nothing(tmp_path: Path, part: str, name: str, message: str) -> None:
+    (tmp_path / "mine.py").write_text("of the user\n")
+    with pytest.raises(ReldropError, match=message):
+        new.write(part, name, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+    assert (tmp_path / "mine.py").read_text() == "of the user\n"
+
+
+def run(folder: Path, command: str, *words: str) -> str:
+    """Run a command in a folder as its user does, and return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = (sys.executable, "-m", f"reldrop.{command}", *words)
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the parts, and the runs of two arms with two seeds each."""
+    folder = write_parts(tmp_path_factory.mktemp("own"))
+    assert "4 runs: 4 finished" in run(folder, "train", "-m", "--config-dir", ".", *OWN, *QUICK, *ARMS)
+    return folder
+
+
+def runs(folder: Path, augmentation: str = "*", seed: str = "*") -> list[Path]:
+    return sorted(folder.glob(f"results/runs/stripes/{augmentation}/seed{seed}-*"))
+
+
+@pytest.mark.slow
+def test_own_parts_are_trained_under_their_names(swept: Path) -> None:
+    assert len(runs(swept)) == 4
+    for folder in runs(swept):
+        record = metrics(folder)[-1]
+        assert {"train_entropy", "test_entropy"} <= record.keys()
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["test_entropy"] == record["test_entropy"]
+        assert summary["dataset"] == "stripes"
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_own_parts_goes_on(swept: Path, tmp_path: Path) -> None:
+    words = ["--config-dir", str(swept), *OWN, *QUICK, "augmentation=grid_mask", "seed=1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "reldrop.train", *words, "monitor.checkpoint_every_steps=1"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("results/runs/stripes/grid_mask/*/last.pt")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (killed,) = runs(tmp_path)
+    assert not (killed / "summary.json").exists()
+    assert "resuming after" in run(tmp_path, "train", *words)
+    assert_same_run(killed, *runs(swept, "grid_mask", "1"))
+
+
+@pytest.mark.slow
+def test_own_parts_are_evaluated_drawn_and_tabulated(swept: Path) -> None:
+    (first, *_) = runs(swept, "grid_mask")
+    options = ["attribution=smooth_grad", "limit=20", "suite.steps=4", "suite.blocks=[0.2]", "figures=false"]
+    run(swept, "evaluate", "--config-dir=.", f"run={first}", *options)
+    assert json.loads((first / "evaluation.json").read_text())["settings"]["attribution"]["name"] == "smooth_grad"
+    assert run(swept, "figures", "--config-dir=.", f"run={first}").endswith("examples.png\n")
+    table = run(swept, "tables", "results", "metric=test_top1,test_entropy")
+    assert "test entropy (nats)" in table
+    assert {line.split()[3] for line in table.splitlines() if line.startswith("stripes ")} > {
+        "grid_mask",
+        "reldrop_block",
+    }
+
+
+@pytest.mark.slow
+def test_all_that_new_writes_trains_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for part in new.GROUPS:
+        monkeypatch.setattr(sys, "argv", ["new", part, f"my_{part}"])
+        new.command()
+    lines = capsys.readouterr().out.splitlines()
+    commands = [line.partition("python -m reldrop.train ")[2].split() for line in lines if "reldrop.train" in line]
+    chosen = [words[-1] for words in commands]
+    assert all(words[:-1] == ["--config-dir", "."] for words in commands)
+    run(tmp_path, "train", "--config-dir", ".", *chosen, "trainer.epochs=1", "name=mine")
+    (folder,) = tmp_path.glob("results/runs/mine/my_augmentation/seed0-*")
+    assert metrics(folder)[-1]["test_my_metric"] > 0
