@@ -23,7 +23,7 @@ from tests.helpers.extending import FILES, PAGE, write_parts
 from tests.helpers.paths import ROOT
 from tests.helpers.runs import assert_same_run, config, metrics, write_images
 
-OWN = ["dataset=stripes", "backbone=small_net", "attribution=smooth_grad", "monitor=entropy", "name=stripes"]
+OWN = ["dataset=stripes", "backbone=small_net", "attribution=smooth_grad", "monitor=entropy"]
 QUICK = ["trainer.epochs=3", "trainer.batch_size=32"]
 ARMS = ["augmentation=grid_mask,reldrop_block", "seed=0,1"]
 
@@ -152,7 +152,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def runs(folder: Path, augmentation: str = "*", seed: str = "*") -> list[Path]:
-    return sorted(folder.glob(f"results/runs/stripes/{augmentation}/seed{seed}-*"))
+    return sorted(folder.glob(f"results/runs/stripes_small_net/{augmentation}/seed{seed}-*"))
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_a_killed_run_of_own_parts_goes_on(swept: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "reldrop.train", *words, "monitor.checkpoint_every_steps=1"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob("results/runs/stripes/grid_mask/*/last.pt")):
+    while not list(tmp_path.glob("results/runs/stripes_small_net/grid_mask/*/last.pt")):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -192,7 +192,7 @@ def test_own_parts_are_evaluated_drawn_and_tabulated(swept: Path) -> None:
     assert run(swept, "figures", "--config-dir=.", f"run={first}").endswith("examples.png\n")
     table = run(swept, "tables", "results", "metric=test_top1,test_entropy")
     assert "test entropy (nats)" in table
-    assert {line.split()[3] for line in table.splitlines() if line.startswith("stripes ")} > {
+    assert {line.split()[3] for line in table.splitlines() if line.startswith("stripes_small_net ")} > {
         "grid_mask",
         "reldrop_block",
     }
@@ -210,6 +210,6 @@ def test_all_that_new_writes_trains_together(
     commands = [line.partition("python -m reldrop.train ")[2].split() for line in lines if "reldrop.train" in line]
     chosen = [words[-1] for words in commands]
     assert all(words[:-1] == ["--config-dir", "."] for words in commands)
-    run(tmp_path, "train", "--config-dir", ".", *chosen, "trainer.epochs=1", "name=mine")
-    (folder,) = tmp_path.glob("results/runs/mine/my_augmentation/seed0-*")
+    run(tmp_path, "train", "--config-dir", ".", *chosen, "trainer.epochs=1")
+    (folder,) = tmp_path.glob("results/runs/my_dataset_my_backbone/my_augmentation/seed0-*")
     assert metrics(folder)[-1]["test_my_metric"] > 0
