@@ -10,7 +10,7 @@ from torch import Tensor
 from reldrop.data.splits import stratified_subset
 from reldrop.distributed.sharding import ALL, BatchSharder, Shard
 from reldrop.utils.errors import ReldropError
-from reldrop.utils.seeding import generator
+from reldrop.utils.seeding import derive_seed, generator
 
 if TYPE_CHECKING:
     from reldrop.data.images.batch_crops import Crops
@@ -64,8 +64,15 @@ class Split:
         self.labels = self.labels.to(device)
         return self
 
-    def batches(self, order: Tensor, batch_size: int, sharder: BatchSharder = ALL) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the items of `order`, int64 on the CPU, as they are stored, and which they are, on the split's device."""
+    def batches(
+        self, order: Tensor, batch_size: int, sharder: BatchSharder = ALL, seed: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the items of `order`, int64 on the CPU, as they are stored, and which they are, on the split's device.
+
+        Args:
+            sharder: which rows of each batch to yield.
+            seed: for training, of what is drawn as items are read; None for evaluation.
+        """
         if len(order):  # split() would make an empty batch of no items
             for index in sharder.split(order.to(self.labels.device), batch_size):  # moved once: each copy would wait
                 yield self.stored[index], index
@@ -175,7 +182,8 @@ class Data:
         if not len(order):
             return
         shards = [sharder.shard(len(batch)) for batch in order.split(batch_size)]
-        collate, stored = self.collate(epoch, seed), self._stored(order, batch_size, sharder, epoch, seed)
+        collate = self.collate(epoch, seed)
+        stored = self.train.batches(order, batch_size, sharder, derive_seed(seed, "resized crop", epoch))
         for number, (shard, (items, indices)) in enumerate(zip(shards, stored, strict=True), start):
             inputs, crops = collate(items, number, number * batch_size, shard)
             yield Batch(inputs, self.train.labels[indices], indices, shard, crops)
@@ -199,12 +207,6 @@ class Data:
         order = stratified_subset(chosen.labels.cpu(), count, "limit", self.unit)
         for stored, indices in chosen.batches(sharder.batches(order, batch_size), batch_size):
             yield Batch(self.normalize(stored), chosen.labels[indices], indices, Shard.whole(len(indices)))
-
-    def _stored(
-        self, order: Tensor, batch_size: int, sharder: BatchSharder, epoch: int, seed: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield training items as they are stored, see `Split.batches`."""
-        return self.train.batches(order, batch_size, sharder)
 
     def _items_per_epoch(self, batch_size: int) -> int:
         items = len(self.train)

@@ -61,6 +61,10 @@ class Listing:
                     f"dataset {self.name} has {split} labels from {low} to {high}; they must be {wanted}"
                 )
 
+    def items(self, split: str) -> Any:
+        """Return the items that those of a split are chosen from: for validation, those for training."""
+        return self.test if split == "test" else self.train
+
     def choose(self, subset: int | None, test_subset: int | None, validation: float, unit: str) -> dict[str, Tensor]:
         """Choose what a data set is made of: validation items are held out first, the subset is taken of the others.
 
@@ -70,7 +74,7 @@ class Listing:
             unit: the word for one of them in messages.
 
         Returns:
-            Ascending indices by "train", "test" and, if there is one, "validation", of the training items.
+            Ascending indices by "train", "test" and, if there is one, "validation": of `items`.
 
         Raises:
             ReldropError: a setting is out of range.

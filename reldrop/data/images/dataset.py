@@ -15,7 +15,7 @@ from reldrop.data.readers import Listing, dataset
 from reldrop.distributed.sharding import ALL, BatchSharder, Shard
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.machine import Machine
-from reldrop.utils.seeding import derive_seed, generator
+from reldrop.utils.seeding import generator
 from reldrop.utils.types import Count, FractionBelowOne, Positive, WholeNumber, checked
 
 GRAY = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow has it
@@ -54,15 +54,9 @@ class ImageSplit(Split):
     def batches(
         self, order: Tensor, batch_size: int, sharder: BatchSharder = ALL, seed: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images of `order`, int64 on the CPU, and which they are.
+        """Yield images, uint8 (b, C, H, W), and their indices, see `Split.batches` and `StreamedImages.batches`.
 
-        Args:
-            sharder: which rows of each batch to yield.
-            seed: for training, of what is drawn as files are decoded, see `StreamedImages.batches`; None for evaluation,
-                whose batches may have fewer images where some cannot be decoded and are skipped.
-
-        Yields:
-            Images uint8 (b, C, H, W) and their indices int64 (b,), on the split's device.
+        Batches of evaluation may have fewer images where some cannot be decoded and are skipped.
         """
         if isinstance(self.stored, Tensor) or not len(order):
             yield from super().batches(order, batch_size, sharder)
@@ -166,11 +160,6 @@ class ImageData(Data):
         """Turn network inputs (B, C, H, W) on the data's device into float32 images in [0, 1]."""
         return (inputs.float() * self._std + self._mean).clamp(0, 1)
 
-    def _stored(
-        self, order: Tensor, batch_size: int, sharder: BatchSharder, epoch: int, seed: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.train.batches(order, batch_size, sharder, derive_seed(seed, "resized crop", epoch))
-
 
 @dataclass(frozen=True)
 class ImageListing(Listing):
@@ -228,10 +217,8 @@ def load_images(
         ReldropError: a setting is out of range, or an image cannot be decoded.
     """
     title = listing.name if name is None else name
-    items = {
-        split: (listing.test if split == "test" else listing.train)[index]
-        for split, index in listing.choose(subset, test_subset, validation, ImageData.unit).items()
-    }
+    chosen = listing.choose(subset, test_subset, validation, ImageData.unit)
+    items = {split: listing.items(split)[index] for split, index in chosen.items()}
     size, reading = listing.size, listing.reading
     if reading.grayscale and len(mean) == len(std) == 3:
         mean, std = ([sum(weight * each for weight, each in zip(GRAY, value, strict=True))] for value in (mean, std))
@@ -243,15 +230,14 @@ def load_images(
         streamed = set(items)
 
     def read(split: str) -> ImageSplit:
-        chosen = items[split]
-        if isinstance(chosen, ImageSplit):
-            return chosen
-        files = StreamedImages(chosen.paths, size, machine.processes, reading)
+        files = items[split]
+        if isinstance(files, ImageSplit):
+            return files
+        images = StreamedImages(files.paths, size, machine.processes, reading)
         if split in streamed:
-            return ImageSplit(files, chosen.labels)
-        images, decoded = files.load(f"{title} {split}", machine.progress)
-        chosen = chosen[decoded]
-        return ImageSplit(images, chosen.labels, chosen.paths, reading)
+            return ImageSplit(images, files.labels)
+        loaded, decoded = images.load(f"{title} {split}", machine.progress)
+        return ImageSplit(loaded, files.labels[decoded], files[decoded].paths, reading)
 
     splits = {split: read(split) for split in ("train", "test", "validation") if split in items}
     return ImageData(

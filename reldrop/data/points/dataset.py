@@ -117,11 +117,8 @@ def load_points(
     transform = PointTransform(scale, shift, rotate, jitter)
     name = listing.name if name is None else name
     chosen = listing.choose(subset, test_subset, validation, PointData.unit)
-    read = listing.prepare(name, points, normals, machine)
-    splits = {}
-    for split, indices in chosen.items():
-        part = "test" if split == "test" else "train"  # validation clouds are of the training clouds
-        splits[split] = PointSplit(read(part, indices), getattr(listing, part).labels[indices])
+    clouds = listing.read(chosen, name, points, normals, machine)
+    splits = {split: PointSplit(clouds[split], listing.items(split).labels[index]) for split, index in chosen.items()}
     return PointData(name, listing.classes, listing.source, **splits, perturbation=transform)
 
 

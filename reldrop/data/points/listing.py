@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -74,19 +74,16 @@ class FileListing(Listing):
         name = base.resolve().name
         return cls(name, tuple(labels), **items, source=f"{form} in folder {name}", base=base)
 
-    def prepare(self, name: str, points: int, normals: bool, machine: Machine) -> Callable[[str, Tensor], Tensor]:
-        """Sample the clouds, or find them sampled.
-
-        Returns:
-            Reads clouds of a split: "train" or "test", indices int64 (n,) -> float32 (n, points, 6 or 3).
-        """
+    def read(
+        self, chosen: Mapping[str, Tensor], name: str, points: int, normals: bool, machine: Machine
+    ) -> dict[str, Tensor]:
+        """Return the chosen clouds of each split, float32 (n, points, 6 or 3), sampled now or found sampled."""
         clouds = load_clouds(self, name, points, normals, machine)
-
-        def read(split: str, indices: Tensor) -> Tensor:
-            whole = len(indices) == len(clouds[split])  # indexing would copy what is mapped
-            return clouds[split] if whole else clouds[split][indices]
-
-        return read
+        whole = {split: clouds["test" if split == "test" else "train"] for split in chosen}
+        # Indexing would copy what is mapped.
+        return {
+            key: whole[key] if len(index) == len(whole[key]) else whole[key][index] for key, index in chosen.items()
+        }
 
 
 def from_lists(base: Path, prefix: str, names: Sequence[str], wanted: Sequence[str] | None = None) -> FileListing:

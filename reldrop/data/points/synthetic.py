@@ -1,7 +1,7 @@
 """Point clouds of ten kinds of geometric bodies, generated: a data set of point clouds that needs no files."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -36,14 +36,15 @@ class BodyListing(Listing):
             items[split] = Files(places, torch.arange(len(BODIES)).repeat_interleave(len(numbers)))
         return cls("shapes", BODIES, **items, source="generated")
 
-    def prepare(self, name: str, points: int, normals: bool, machine: Machine) -> Callable[[str, Tensor], Tensor]:
-        """Return what generates clouds, as `FileListing.prepare` returns what reads some."""
-
-        def generate(split: str, indices: Tensor) -> Tensor:
-            clouds = torch.stack([body_cloud(*place, points) for place in getattr(self, split)[indices].paths])
-            return clouds if normals else clouds[..., :3].contiguous()
-
-        return generate
+    def read(
+        self, chosen: Mapping[str, Tensor], name: str, points: int, normals: bool, machine: Machine
+    ) -> dict[str, Tensor]:
+        """Generate the chosen clouds, see `FileListing.read`."""
+        channels = 6 if normals else 3
+        return {
+            split: torch.stack([body_cloud(*place, points)[:, :channels] for place in self.items(split)[index].paths])
+            for split, index in chosen.items()
+        }
 
 
 def body_cloud(kind: str, number: int, points: int) -> Tensor:
