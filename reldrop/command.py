@@ -20,11 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from reldrop.config import CONFIG_PATH, absolute_paths, check_choices
 from reldrop.distributed.launch import abort, launched
-from reldrop.utils.errors import ReldropError, first_line
+from reldrop.runs.environment import OWN_FOLDER
+from reldrop.utils.errors import ReldropError, first_line, own_frames, raised
+from reldrop.utils.io import absolute
 from reldrop.utils.nested import flatten
 from reldrop.utils.text import nearest, unknown
 
-CONFIG_DIR = "--config-dir="  # before the folder of the user's own choices
+CONFIG_DIR = "--config-dir="  # before the folder of the user's own choices, as Hydra takes it
 
 
 def run_command(task: Callable[[DictConfig], Any], name: str, interrupted: str) -> None:
@@ -66,7 +68,10 @@ def _mistakes(name: str, interrupted: str) -> Iterator[None]:
         abort(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         abort(f"error: {_explained(error, sys.argv[1:], name)}")
-    except Exception:
+    except Exception as error:
+        if own := own_frames(error):
+            frames = "".join(traceback.format_list(own))
+            abort(f"error: your own code fails: {raised(error)}\n{frames.rstrip()}", known=False)
         if launched().processes == 1:
             raise
         abort(traceback.format_exc(), known=False)
@@ -75,7 +80,7 @@ def _mistakes(name: str, interrupted: str) -> Iterator[None]:
 def find_own_parts(words: Sequence[str]) -> list[str]:
     """Let parts of the user's own be imported from the current folder and from that of --config-dir.
 
-    The processes that this one starts, e.g. those of a sweep, inherit it.
+    The processes that this one starts, e.g. those of a sweep, inherit both.
 
     Args:
         words: of the command line.
@@ -87,24 +92,27 @@ def find_own_parts(words: Sequence[str]) -> list[str]:
         ReldropError: if there is no such folder, or a file in it has the name of a choice of this package, which Hydra
             would take instead.
     """
-    others, folders, rest = [], [Path.cwd()], iter(words)
+    others, rest = [], iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
         if option in ("--config-dir", "-cd"):
-            folders[1:] = [Path(value if equals else next(rest, "")).expanduser().absolute()]
+            os.environ[OWN_FOLDER] = str(absolute(value if equals else next(rest, "")))
         else:
             others.insert(0 if word in ("-m", "--multirun") else len(others), word)
-    sys.path += (own := [str(folder) for folder in folders])
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *own]))
-    for folder in folders[1:]:
-        if not folder.is_dir():
-            raise ReldropError(f"--config-dir {folder} is no folder; it must be one that holds GROUP/CHOICE.yaml")
-        ours = Path(CONFIG_PATH).resolve()
-        names = [file.relative_to(ours) for file in ours.rglob("*.yaml")]
-        hidden = [folder / name for name in names if (folder / name).is_file() and folder.resolve() != ours]
-        if hidden:
-            raise ReldropError(f"{min(hidden)} has the name of a choice of this package; give the file another name")
-    return [*(f"{CONFIG_DIR}{folder}" for folder in folders[1:]), *others]
+    folder = os.environ.get(OWN_FOLDER)
+    importable = [each for each in (os.getcwd(), folder) if each and each not in sys.path]
+    sys.path += importable
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *importable]))
+    if folder is None:
+        return others
+    if not Path(folder).is_dir():
+        raise ReldropError(f"--config-dir {folder} is no folder; it must be one that holds GROUP/CHOICE.yaml")
+    ours = Path(CONFIG_PATH)
+    names = [file.relative_to(ours) for file in ours.rglob("*.yaml")]
+    hidden = [path for name in names if (path := Path(folder, name)).is_file() and not path.samefile(ours / name)]
+    if hidden:
+        raise ReldropError(f"{min(hidden)} has the name of a choice of this package; give the file another name")
+    return [CONFIG_DIR + folder, *others]
 
 
 def _explained(error: HydraException | OmegaConfBaseException, words: Sequence[str], name: str) -> str:

@@ -30,7 +30,6 @@ from reldrop.evaluation.measurements import (
 from reldrop.evaluation.occluders import Occluder, Predict, predict_masked
 from reldrop.evaluation.suite import Options, Result, Subject, Suite
 from reldrop.metrics.accuracy import ranks
-from reldrop.training.contracts import naming
 from reldrop.training.hooks import Hook
 from reldrop.training.trainer import Trainer
 from reldrop.utils.errors import ReldropError
@@ -166,8 +165,7 @@ class Robustness(Suite):
             )
         parts = {"model": model, "data": data, "attribution": options.attribution, "regions": regions}
         how = {"limit": options.limit, "batch_size": options.batch_size, "progress": options.progress}
-        own = {type(each).__name__: each for each in self.measurements}
-        with options.fabric.autocast(), naming(backbone=model, attribution=options.attribution, **own):
+        with options.fabric.autocast():
             figures, samples = self.measure(**parts, **how)
         hidden = "pixels" if data.kind == "images" else "points"
         facts = {"hidden": hidden, "regions_from": None if regions is None else regions.source}

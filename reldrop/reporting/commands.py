@@ -19,4 +19,6 @@ def command_like(run: Record, seeds: Iterable[int], augmentation: str) -> str | 
         own.append(f"augmentation={augmentation}")
     words = [word for word in words if not re.match(rf"[+~]*({dropped})", word)]
     sweep = ["-m"] if len(seeds) > 1 else []
+    if folder := run.starts[-1].get("config_dir"):  # of the user's own parts
+        sweep += ["--config-dir", folder]
     return shlex.join(["python", "-m", "reldrop.train", *sweep, *words, *own, f"seed={','.join(map(str, seeds))}"])

@@ -138,7 +138,9 @@ def read_record(run: RunFolder) -> Record:
     starts = []
     for start in run.environment():
         code = start.get("git") or {"commit": None, "dirty": None}
-        starts.append({key: start[key] for key in ("time", "overrides") if start.get(key) is not None} | code)
+        starts.append(
+            {key: start[key] for key in ("time", "overrides", "config_dir") if start.get(key) is not None} | code
+        )
     return Record.of(str(run.path), run.config, figures=figures, conditions=conditions, starts=starts)
 
 

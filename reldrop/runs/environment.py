@@ -1,6 +1,7 @@
 """What a run was started on: versions, devices and command."""
 
 import importlib.metadata
+import os
 import platform
 import shlex
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 
 from reldrop.distributed.launch import launched
 
+OWN_FOLDER = "RELDROP_CONFIG_DIR"  # the environment variable that hands --config-dir on to the processes of a sweep
 PACKAGES = ("torch", "torchvision", "timm", "zennit", "hydra-core", "lightning-fabric", "numpy", "trimesh")
 
 
@@ -30,6 +32,7 @@ def environment(overrides: Sequence[str] | None) -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
         "overrides": overrides,
+        "config_dir": os.environ.get(OWN_FOLDER),
         "hostname": socket.gethostname(),
         "platform": platform.platform(),
         "processes": launched().processes,

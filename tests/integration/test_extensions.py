@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 from reldrop import new
+from reldrop.command import _mistakes, find_own_parts
 from reldrop.config import build
 from reldrop.data import Files, ImageListing, image_dataset
 from reldrop.train import check
@@ -101,6 +103,56 @@ def test_mistakes_in_own_files_are_named(
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(ReldropError, match=message):
         check(own_config(parts, "augmentation=grid_mask"))
+
+
+def test_an_error_in_own_code_is_named_before_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop, _mistakes("train", "go on"):
+        {}["own"]
+    sentence, first, *_ = str(stop.value.code).splitlines()
+    assert re.fullmatch(r"error: your own code fails: KeyError: 'own' \(.*test_extensions.py, line \d+\)", sentence)
+    assert "test_extensions.py" in first
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["seed=1", "-m", "--config-dir", "own", "name=a"], ["--config-dir=HERE/own", "-m", "seed=1", "name=a"]),
+        (["seed=1", "-cd=own"], ["--config-dir=HERE/own", "seed=1"]),
+        (["seed=1", "--multirun"], ["--multirun", "seed=1"]),
+    ],
+)
+def test_own_folders_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], found: list[str]
+) -> None:
+    (tmp_path / "own").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/usr/lib"])
+    monkeypatch.setattr(os, "environ", {"PYTHONPATH": "/before"})
+    found = [word.replace("HERE", str(tmp_path)) for word in found]
+    assert find_own_parts(words) == found
+    folders = [str(tmp_path), str(tmp_path / "own")][: 2 if "own" in str(words) else 1]
+    assert sys.path == ["/usr/lib", *folders]
+    assert os.environ["PYTHONPATH"] == ":".join(["/before", *folders])
+    assert find_own_parts(["seed=1"])[:-1] == [word for word in found if word.startswith("--config")]  # by a child
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (None, "--config-dir .*own is no folder"),
+        ("dataset/digits.yaml", "digits.yaml has the name of a choice of this package"),
+    ],
+)
+def test_wrong_own_folders_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str | None, message: str
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(os, "environ", {})
+    if file is not None:
+        (tmp_path / "own" / file).parent.mkdir(parents=True)
+        (tmp_path / "own" / file).write_text("name: digits\n")
+    with pytest.raises(ReldropError, match=message):
+        find_own_parts(["--config-dir", str(tmp_path / "own")])
 
 
 @pytest.mark.parametrize("part", new.GROUPS)
@@ -192,6 +244,7 @@ def test_own_parts_are_evaluated_drawn_and_tabulated(swept: Path) -> None:
     assert run(swept, "figures", "--config-dir=.", f"run={first}").endswith("examples.png\n")
     table = run(swept, "tables", "results", "metric=test_top1,test_entropy")
     assert "test entropy (nats)" in table
+    assert f"python -m reldrop.train -m --config-dir {swept} dataset=stripes" in table  # of baselines without runs
     assert {line.split()[3] for line in table.splitlines() if line.startswith("stripes_small_net ")} > {
         "grid_mask",
         "reldrop_block",
