@@ -38,7 +38,7 @@ def draw(cfg: DictConfig) -> Path:
     if output is not None and output.suffix not in SUFFIXES:
         raise ReldropError(f"output={cfg.output} must end with {' or '.join(SUFFIXES)}")
     from reldrop.plotting.examples import checkpoint_figure  # torch and matplotlib take seconds
-    from reldrop.runs.reader import read_checkpoint
+    from reldrop.runs.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(Path(str(cfg.run)).expanduser(), cfg.checkpoint)
     data = checkpoint.data(None if cfg.data_dir is None else str(cfg.data_dir))

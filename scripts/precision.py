@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from reldrop.attribution import GradientLRP
-from reldrop.runs.reader import read_checkpoint
+from reldrop.runs.checkpoint import read_checkpoint
 from reldrop.utils.errors import ReldropError
 
 TOP = 0.05

@@ -15,7 +15,7 @@ from reldrop.data.paths import Files
 from reldrop.evaluation.imagenet_classes import synsets
 from reldrop.evaluation.preprocessing import Preprocessing
 from reldrop.evaluation.suite import Options, Subject
-from reldrop.runs.reader import Checkpoint
+from reldrop.runs.checkpoint import Checkpoint
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.text import unknown
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from reldrop.attribution import Attribution
 from reldrop.data import Data
+from reldrop.runs.checkpoint import Checkpoint, read_checkpoint
 from reldrop.runs.identity import identity, run_hash
-from reldrop.runs.reader import Checkpoint, UnreadableRun, read_checkpoint
+from reldrop.runs.reader import UnreadableRun
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

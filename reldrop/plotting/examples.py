@@ -22,7 +22,7 @@ from reldrop.data import Data
 from reldrop.data.images.annotations import Regions
 from reldrop.plotting.layout import grid
 from reldrop.plotting.point_clouds import cloud_grid
-from reldrop.runs.reader import Checkpoint, kept
+from reldrop.runs.checkpoint import Checkpoint, kept
 from reldrop.utils.seeding import generator
 
 SHOWN = {  # by the kind of data

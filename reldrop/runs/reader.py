@@ -5,25 +5,16 @@ import glob
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.config import build
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import read
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from reldrop.data import Data
-
 Content = TypeVar("Content")
 
-KEPT = "epoch*.pt"  # checkpoints of earlier epochs
-MOST_KEPT = 4  # of these are shown
 OVER = "start the run over with force=true"
 
 
@@ -82,7 +73,7 @@ class RunFolder:
         Raises:
             UnreadableRun: if the file is damaged.
         """
-        return self._read("environment.json", lambda path: _json(path)["starts"], "delete it") or []
+        return self._read("environment.json", lambda path: list(_json(path)["starts"]), "delete it") or []
 
     def summary(self) -> dict[str, Any] | None:
         """Return the result; None if the run is not finished.
@@ -110,22 +101,6 @@ class RunFolder:
         files = sorted(self.path.glob("*.json"))
         others = [file.stem for file in files if file.stem not in ("summary", "environment")]
         return {name: self._read(f"{name}.json", _json, "evaluate the run again") for name in others}
-
-    def load(self, name: str) -> dict[str, Any] | None:
-        """Return the content of a checkpoint, with its tensors on the CPU; None if there is none of that name.
-
-        Raises:
-            UnreadableRun: if the file is truncated or otherwise damaged.
-        """
-        return self._read(name, _load, f"delete it to go on without it, or {OVER}")
-
-    def checkpoint(self, name: str = "last") -> "Checkpoint":
-        """Return a checkpoint, e.g. last or best.
-
-        Raises:
-            UnreadableRun: if it is missing or damaged.
-        """
-        return read_checkpoint(self.path, name)
 
     @property
     def finished(self) -> bool:
@@ -185,64 +160,6 @@ class RunFolder:
         return read(path, load, advice, UnreadableRun) if path.exists() else None
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """The weights of a run at some time.
-
-    Attributes:
-        file: where they are stored.
-        cfg: the configuration of the run.
-        weights: state dict, on the CPU.
-        epoch: finished epochs.
-    """
-
-    file: Path
-    cfg: DictConfig
-    weights: dict[str, "Tensor"]
-    epoch: int
-
-    @property
-    def run(self) -> str:
-        """The run in words: experiment/augmentation/seed-hash."""
-        return RunFolder(self.file.parent).label
-
-    @property
-    def name(self) -> str:
-        """The checkpoint in words."""
-        return f"{self.run}, {self.file.stem} checkpoint, {self.epoch} epochs"
-
-    def data(self, data_dir: str | None = None) -> "Data":
-        """Read the data of the run, from `data_dir` instead of where the run had them, unless it is None."""
-        cfg = self.cfg if data_dir is None else OmegaConf.merge(self.cfg, {"data_dir": data_dir})
-        return build(cfg, "dataset")
-
-    def network(self, **options: Any) -> "nn.Module":
-        """Return the network in evaluation mode.
-
-        Args:
-            options: what a backbone is told about the data, see `Data.model_kwargs`.
-
-        Raises:
-            ReldropError: the weights do not fit the configuration, or the number of classes of the data.
-        """
-        model = build(self.cfg, "backbone", **options, weights=None)
-        classifier = getattr(model, "get_classifier", lambda: None)()  # not every network says which it is
-        head = next((name for name, module in model.named_modules() if module is classifier), None)
-        classes = len(self.weights.get(f"{head}.weight", ()))
-        if head is not None and classes != options["num_classes"]:
-            raise ReldropError(
-                f"checkpoint {self.file} is of a network for {classes} classes, the data have {options['num_classes']}"
-            )
-        try:
-            model.load_state_dict(self.weights)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split()).partition("Error(s) in loading state_dict for ")[2]
-            raise ReldropError(
-                f"checkpoint {self.file} does not fit backbone {self.cfg.backbone.name} of its configuration ({reason[:200]})"
-            ) from error
-        return model.eval()
-
-
 def read_config(path: Path) -> DictConfig:
     """Return the configuration of a run from its file.
 
@@ -257,38 +174,6 @@ def read_config(path: Path) -> DictConfig:
         return config
 
     return read(path, load, kind=UnreadableRun)
-
-
-def read_checkpoint(path: Path, name: str = "last", config: Path | None = None) -> Checkpoint:
-    """Read a checkpoint of a run.
-
-    Args:
-        path: a run folder, or a checkpoint file.
-        name: which checkpoint of a folder, e.g. last or best.
-        config: the configuration of the run; None for config.yaml beside the checkpoint.
-
-    Raises:
-        UnreadableRun: a file is missing or damaged.
-    """
-    file = path if path.is_file() else path / f"{name}.pt"
-    config = config or file.parent / "config.yaml"
-    if missing := [needed.name for needed in (config, file) if not needed.is_file()]:
-        raise UnreadableRun(f"{path} is no run folder with a checkpoint ({', '.join(missing)} not found)")
-    cfg = read_config(config)
-
-    def load(path: Path) -> Checkpoint:
-        state = _load(path)
-        return Checkpoint(path, cfg, state["model"], state["epoch"])
-
-    return read(file, load, "let the run write it again", UnreadableRun)
-
-
-def kept(checkpoint: Checkpoint) -> list[Checkpoint]:
-    """Return checkpoints of earlier epochs of a run, if it kept such, up to `MOST_KEPT`, evenly over the training."""
-    files = sorted(file for file in checkpoint.file.parent.glob(KEPT) if file != checkpoint.file)
-    step = -(-len(files) // MOST_KEPT) or 1
-    earlier = (read_checkpoint(file) for file in files[::step])
-    return [other for other in earlier if other.epoch < checkpoint.epoch]
 
 
 def find_runs(patterns: Sequence[str]) -> list[Path]:
@@ -340,9 +225,3 @@ def _json(path: Path) -> Any:
 
 def _lines(path: Path) -> list[bytes]:
     return path.read_bytes().split(b"\n")[:-1]  # a last line may be cut off
-
-
-def _load(path: Path) -> dict[str, Any]:
-    import torch  # takes a second
-
-    return torch.load(path, map_location="cpu", weights_only=True)

@@ -5,12 +5,13 @@ killed at any moment leaves a folder from which the same command goes on.
 """
 
 import json
+import logging
 import os
 import shutil
 import socket
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from reldrop.config import resolved
+from reldrop.runs.checkpoint import load_state, save_state
 from reldrop.runs.environment import environment
 from reldrop.runs.identity import IDENTITY_VERSION, check_names, run_folder
-from reldrop.runs.reader import RunFolder
+from reldrop.runs.reader import OVER, RunFolder, UnreadableRun
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import atomic_write, finite, write_json_atomic, write_text_atomic, writing
 
 LOCK_RETRY_SECONDS = 0.2  # within them, whoever only looks whether a run folder is held has released it
+
+logger = logging.getLogger("reldrop")
 
 
 class Run(RunFolder):
@@ -66,9 +70,21 @@ class Run(RunFolder):
         """Release the folder; harmless when repeated."""
         self._lock.release()
 
+    def load(self, name: str) -> dict[str, Any] | None:
+        """Return the content of a checkpoint, with its tensors on the CPU; None if there is none of that name.
+
+        Raises:
+            UnreadableRun: if the file is truncated or otherwise damaged.
+        """
+        return self._read(name, load_state, f"delete it to go on without it, or {OVER}")
+
     def log(self, record: dict[str, Any]) -> None:
-        """Append a record to the metrics log, durably; numbers that are not finite become null."""
-        with (self.path / "metrics.jsonl").open("ab") as file:
+        """Append a record to the metrics log, durably; numbers that are not finite become null.
+
+        Raises:
+            ReldropError: it cannot be written; so also `rewind`, `save` and `finish`.
+        """
+        with self._writing("metrics.jsonl"), (self.path / "metrics.jsonl").open("ab") as file:
             file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())
@@ -77,26 +93,36 @@ class Run(RunFolder):
         """Drop the records behind `epoch` from the metrics log.
 
         For resuming: a checkpoint follows its record, so that a kill between the two leaves a record too many.
+
+        Raises:
+            ReldropError: the log lacks an epoch up to this one.
         """
         kept = [record for record in self.history() if record["epoch"] <= epoch]
-        with atomic_write(self.path / "metrics.jsonl") as file:
+        if lacking := {*range(1, epoch + 1)} - {record["epoch"] for record in kept}:
+            raise ReldropError(
+                f"{self.path / 'metrics.jsonl'} has no record of epoch {min(lacking)}, but the checkpoint is of epoch {epoch}; "
+                f"put the file back as it was, or {OVER}"
+            )
+        with self._writing("metrics.jsonl"), atomic_write(self.path / "metrics.jsonl") as file:
             file.writelines(map(_line, kept))
 
     def save(self, state: dict[str, Any], name: str) -> None:
         """Write a checkpoint; until it is complete, an earlier one of that name stays."""
-        import torch  # takes a second
-
-        with atomic_write(self.path / name) as file:
-            torch.save(state, file)
+        with self._writing(name):
+            save_state(state, self.path / name)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the result, which marks the run as finished."""
-        write_json_atomic(self.path / "summary.json", {**summary, "identity_version": IDENTITY_VERSION})
-        (self.path / "FAILED").unlink(missing_ok=True)
+        with self._writing("summary.json"):
+            write_json_atomic(self.path / "summary.json", {**summary, "identity_version": IDENTITY_VERSION})
+            (self.path / "FAILED").unlink(missing_ok=True)
 
     def fail(self, error: BaseException) -> None:
         """Keep the traceback of `error` in the file FAILED until the next start, unless another process has failed before."""
         _fail(self.path, error)
+
+    def _writing(self, name: str) -> AbstractContextManager[None]:
+        return writing(f"{name} to run folder {self.path}", "the same command goes on from the last checkpoint")
 
     def _start(self, config: str, overrides: Sequence[str] | None, force: bool) -> None:
         if force:
@@ -107,8 +133,12 @@ class Run(RunFolder):
             leftover.unlink(missing_ok=True)
         self._trim()
         _write_config(self.path, config, overrides)
-        starts = [*self.environment(), environment(self.overrides)]
-        write_json_atomic(self.path / "environment.json", {"starts": starts})
+        try:
+            earlier = self.environment()
+        except UnreadableRun as error:
+            logger.warning("%s; what it says of earlier starts is lost", error)
+            earlier = []
+        write_json_atomic(self.path / "environment.json", {"starts": [*earlier, environment(self.overrides)]})
 
     def _trim(self) -> None:
         """Remove a line of the metrics log that was cut off, lest the next record be glued to it."""

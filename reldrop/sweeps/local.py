@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from reldrop.distributed.launch import abort, launched
 from reldrop.sweeps.job import Job
 from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.machine import cores
 from reldrop.utils.signals import Signals
 from reldrop.utils.types import Count, checked
 
@@ -98,9 +99,8 @@ class Parallel:
         gpus = [str(index) for index in range(torch.cuda.device_count())]
         if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
             gpus = visible.split(",")[: len(gpus)]
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        count = min(self.jobs or len(gpus) or max(1, cores // 2), runs)
-        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))
+        count = min(self.jobs or len(gpus) or max(1, cores() // 2), runs)
+        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // count)))
         slots = deque({"OMP_NUM_THREADS": threads} for _ in range(count))
         for index, slot in enumerate(slots if gpus else ()):
             slot["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]

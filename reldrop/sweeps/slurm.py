@@ -123,27 +123,19 @@ class Slurm:
             slurm_python=python,
             local_max_num_timeout=self.slurm_max_num_timeout,
         )
-        setup = list(self.slurm_setup) or None
-        executor.update_parameters(
-            name=first.folder.parts[-3],  # the experiment
-            nodes=self.nodes,
-            tasks_per_node=self._tasks,
-            gpus_per_node=self.gpus_per_node or None,
-            cpus_per_task=self.cpus_per_task,
-            mem_gb=self.mem_gb,
-            timeout_min=self.timeout_min,
-            stderr_to_stdout=True,
-            slurm_partition=self.slurm_partition,
-            slurm_account=self.slurm_account,
-            slurm_constraint=self.slurm_constraint,
-            slurm_signal_delay_s=self.slurm_signal_delay_s,
-            slurm_array_parallelism=self.slurm_array_parallelism,
-            slurm_additional_parameters={"requeue": True, **(self.slurm_additional_parameters or {})},
+        settings = {
+            **vars(self),  # they have submitit's names
+            "tasks_per_node": self._tasks,
+            "gpus_per_node": self.gpus_per_node or None,
+            "slurm_additional_parameters": {"requeue": True, **(self.slurm_additional_parameters or {})},
             # srun does not inherit the cores from sbatch; and where one process ends in an error, the others would wait for it.
-            slurm_srun_args=[f"--cpus-per-task={self.cpus_per_task}", "--kill-on-bad-exit=1"],
-            slurm_setup=setup,
-            local_setup=setup,
-        )
+            "slurm_srun_args": [f"--cpus-per-task={self.cpus_per_task}", "--kill-on-bad-exit=1"],
+            "slurm_setup": list(self.slurm_setup) or None,
+            "local_setup": list(self.slurm_setup) or None,
+        }
+        for own in ("wait", "cluster", "slurm_max_num_timeout"):
+            del settings[own]
+        executor.update_parameters(name=first.folder.parts[-3], stderr_to_stdout=True, **settings)  # by the experiment
         return executor
 
     def _wait(self, submitted: Sequence[Any]) -> None:

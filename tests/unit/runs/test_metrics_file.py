@@ -37,6 +37,17 @@ def test_rewind(run):
     assert [record["epoch"] for record in run.history()] == [1, 2]
 
 
+@pytest.mark.parametrize(("left", "lacking"), [([], 1), ([1, 3], 2), ([1], 2), ([2, 3], 1)])
+def test_a_log_that_lacks_epochs_of_the_checkpoint_is_refused(run, left, lacking):
+    for epoch in left:
+        run.log({"epoch": epoch})
+    with pytest.raises(
+        ReldropError, match=rf"metrics\.jsonl has no record of epoch {lacking}, but .* epoch 3.*force=true"
+    ):
+        run.rewind(3)
+    assert [record["epoch"] for record in run.history()] == left
+
+
 def test_damaged_line(run):
     (run.path / "metrics.jsonl").write_text('{"epoch": 1}\n\0\0\n{"epoch": 3}\n')
     with pytest.raises(ReldropError, match=r"metrics\.jsonl is damaged"):

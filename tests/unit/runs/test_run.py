@@ -85,13 +85,21 @@ def test_unwritable_results(cfg, monkeypatch):
 
 def test_failed_opening_releases_the_lock(cfg):
     Run(cfg).close()
-    environment = run_folder(cfg) / "environment.json"
-    whole = environment.read_text()
-    environment.write_text(whole[:20])
-    with pytest.raises(ReldropError, match=r"environment\.json is damaged \(.*\); delete it"):
+    overrides = run_folder(cfg) / "overrides.yaml"
+    overrides.write_text("a: [")
+    with pytest.raises(ReldropError, match=r"overrides\.yaml is damaged \(.*\); delete it"):
         Run(cfg)
-    environment.write_text(whole)
+    overrides.unlink()
     Run(cfg).close()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"starts": 3}', "\0\0"])
+def test_a_damaged_environment_does_not_stop_a_run(cfg, caplog, content):
+    Run(cfg).close()
+    (run_folder(cfg) / "environment.json").write_text(content)
+    with Run(cfg) as run:
+        assert len(run.environment()) == 1
+    assert "environment.json is damaged" in caplog.text
 
 
 # Result
