@@ -2,12 +2,12 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from reldrop.data.paths import class_folders, files_below, listed, subfolders
+from reldrop.data.paths import class_folders, entries, files_below, listed, subfolders
 from reldrop.data.splits import stratified_split
 from reldrop.utils.errors import ReldropError
 
@@ -16,9 +16,10 @@ logger = logging.getLogger("reldrop")
 NAMES = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}  # in any case
 
 
-def find_files(
-    base: Path, suffixes: Sequence[str], unit: str, test_share: float
-) -> tuple[list[str], dict[str, list[tuple[str, str]]]]:
+Found = list[tuple[str, str]]  # files, each with its class
+
+
+def find_files(base: Path, suffixes: Sequence[str], unit: str, test_share: float) -> tuple[list[str], dict[str, Found]]:
     """Find the classes in `base`, and the files of "train" and "test", each with its class, class by class and sorted.
 
     Files are in train/CLASS/** and test/CLASS/**, in CLASS/train/** and CLASS/test/**, or in CLASS/**; `NAMES` has what
@@ -34,13 +35,10 @@ def find_files(
         ReldropError: there is no such folder, a class has no files, or is only tested on.
     """
     folders = _class_folders(base, unit)
-    found = {
-        split: [(file, name) for name, path in paths.items() for file in class_items(path, suffixes, unit)]
-        for split, paths in folders.items()
-    }
     classes = list(folders["train"])
-    if "test" not in folders:
-        found |= _set_aside(found["train"], classes, base, unit, test_share)
+    found = {split: files_of_classes(paths, suffixes, unit) for split, paths in folders.items()}
+    if "test" not in found:
+        found = _set_aside(found["train"], classes, base, unit, test_share)
     elif strange := sorted(folders["test"].keys() - folders["train"].keys()):
         raise ReldropError(
             f"{Path(folders['test'][strange[0]]).parent} has {unit}s of {strange[0]}, a class without training {unit}s; "
@@ -49,23 +47,24 @@ def find_files(
     if missing := sorted(set(classes) - {name for _, name in found["test"]}):
         logger.warning("%s: there are no %ss to test on of %s", base, unit, ", ".join(missing))
     beside = {str(Path(path).parent) for paths in folders.values() for path in paths.values()}
-    ends = tuple({*suffixes} - {".txt"})
-    stray = sorted(e.name for top in beside for e in os.scandir(top) if e.name.lower().endswith(ends) and e.is_file())
+    ends = tuple({*suffixes} - {".txt"})  # such as README.txt
+    stray = sorted(e.name for top in beside for e in entries(top) if e.name.lower().endswith(ends) and e.is_file())
     if stray:
         logger.warning("%s: %d %ss beside the class folders are left out, e.g. %s", base, len(stray), unit, stray[0])
     return classes, found
 
 
-def class_items(folder: str | Path, suffixes: Sequence[str], unit: str) -> list[str]:
-    """Return the files of a class, sorted.
+def files_of_classes(folders: Mapping[str, str], suffixes: Sequence[str], unit: str) -> Found:
+    """Return the files in class folders, given by class, each with its class, class by class and sorted.
 
     Raises:
-        ReldropError: there are none.
+        ReldropError: a class has none.
     """
-    found = files_below(folder, suffixes) if os.path.isdir(folder) else []
-    if not found:
-        raise ReldropError(f"{folder} has no {unit}s; add some ({' '.join(suffixes)}) or remove the class")
-    return found
+    found = {name: files_below(path, suffixes) if os.path.isdir(path) else [] for name, path in folders.items()}
+    for name, files in found.items():
+        if not files:
+            raise ReldropError(f"{folders[name]} has no {unit}s; add some ({' '.join(suffixes)}) or remove the class")
+    return [(file, name) for name, files in found.items() for file in files]
 
 
 def _class_folders(base: Path, unit: str) -> dict[str, dict[str, str]]:
@@ -76,25 +75,20 @@ def _class_folders(base: Path, unit: str) -> dict[str, dict[str, str]]:
             "absolute, or relative to data_dir or to the current folder"
         )
     top = _splits(base)
-    if top["test"] and not top["train"]:
+    if top["train"]:
+        used = [top["train"][0], *[path for path in top["test"] if subfolders(path)][:1]]
+        if unused := [Path(path).name for paths in top.values() for path in paths if path not in used]:
+            logger.warning(
+                "%s: %s/ is not used, but %s/", base, "/, ".join(unused), "/ and ".join(map(os.path.basename, used))
+            )
+        return {split: class_folders(path, f"{unit}s") for split, path in zip(NAMES, used, strict=False)}
+    if top["test"]:
         raise ReldropError(f"{base} has {Path(top['test'][0]).name}/ but no train/; add train/CLASS, or rename it")
-    if not top["train"]:
-        classes = class_folders(base, f"{unit}s")
-        inner = {name: _splits(path) for name, path in classes.items()}
-        if all(all(each.values()) for each in inner.values()):
-            return {split: {name: each[split][0] for name, each in inner.items()} for split in NAMES}
-        return {"train": classes}
-    tests = [path for path in top["test"] if subfolders(path)]
-    if unused := [
-        Path(path).name for path in (*top["train"], *top["test"]) if path not in (top["train"][0], *tests[:1])
-    ]:
-        logger.warning(
-            "%s: %s/ is not used (%s)", base, "/, ".join(unused), "a split needs class folders, and one is tested on"
-        )
-    return {
-        split: class_folders(Path(path), f"{unit}s")
-        for split, path in zip(NAMES, (top["train"][0], *tests[:1]), strict=False)
-    }
+    classes = class_folders(base, f"{unit}s")
+    inner = {name: _splits(path) for name, path in classes.items()}
+    if all(each["train"] and each["test"] for each in inner.values()):
+        return {split: {name: each[split][0] for name, each in inner.items()} for split in NAMES}
+    return {"train": classes}
 
 
 def _splits(folder: str | Path) -> dict[str, list[str]]:
@@ -103,9 +97,7 @@ def _splits(folder: str | Path) -> dict[str, list[str]]:
     return {split: [paths[name] for name in names if name in paths] for split, names in NAMES.items()}
 
 
-def _set_aside(
-    files: list[tuple[str, str]], classes: list[str], base: Path, unit: str, test_share: float
-) -> dict[str, list[tuple[str, str]]]:
+def _set_aside(files: Found, classes: Sequence[str], base: Path, unit: str, test_share: float) -> dict[str, Found]:
     count = round(test_share * len(files))
     if not 1 <= count < len(files):
         raise ReldropError(

@@ -63,12 +63,18 @@ def subfolders(folder: str | Path) -> dict[str, str]:
 
     Names are in Unicode's composed form (NFC), since the same name may be stored in several. Hidden folders and those
     that systems make are left out.
+
+    Raises:
+        ReldropError: it cannot be read, or two names differ in their form alone.
     """
-    paths = [entry.path for entry in os.scandir(folder) if entry.is_dir() and not _ignored(entry.name)]
-    return dict(sorted((unicodedata.normalize("NFC", os.path.basename(path)), path) for path in paths))
+    paths = [entry.path for entry in entries(folder) if entry.is_dir()]
+    named = dict(sorted((unicodedata.normalize("NFC", os.path.basename(path)), path) for path in paths))
+    if twice := set(paths) - set(named.values()):
+        raise ReldropError(f"{min(twice)} is there in two Unicode forms of its name, as if it were two; merge them")
+    return named
 
 
-def class_folders(folder: Path, items: str = "images") -> dict[str, str]:
+def class_folders(folder: str | Path, items: str = "images") -> dict[str, str]:
     """Return the `subfolders` of a folder; `items` says in the message what they hold.
 
     Raises:
@@ -83,6 +89,9 @@ def files_below(folder: str | Path, suffixes: Collection[str]) -> list[str]:
     """Return the files of `folder`/** that have one of the suffixes, sorted.
 
     Links are followed, but no folder is read twice. Hidden files and what systems put beside them are left out.
+
+    Raises:
+        ReldropError: a folder cannot be read.
     """
     above = (*Path(os.path.realpath(folder)).parents, *Path(folder).absolute().parents)
     found, seen, waiting = [], {os.path.realpath(path) for path in above}, [str(folder)]
@@ -91,9 +100,7 @@ def files_below(folder: str | Path, suffixes: Collection[str]) -> list[str]:
         if (real := os.path.realpath(directory)) in seen:
             continue
         seen.add(real)
-        for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
-            if _ignored(entry.name):
-                continue
+        for entry in entries(directory):
             if entry.is_dir():
                 waiting.append(entry.path)
             elif os.path.splitext(entry.name)[1].lower() in suffixes and (
@@ -103,5 +110,10 @@ def files_below(folder: str | Path, suffixes: Collection[str]) -> list[str]:
     return sorted(found)
 
 
-def _ignored(name: str) -> bool:
-    return name.startswith(".") or name in JUNK
+def entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    """Return what is in a folder, without what is hidden or made by systems, in the order of the names."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ReldropError(f"cannot read the folder {folder} ({error.strerror})") from error
+    return [entry for entry in entries if not entry.name.startswith(".") and entry.name not in JUNK]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from reldrop.data.folders import class_items
+from reldrop.data.folders import files_of_classes
 from reldrop.data.paths import Files, class_folders, files_below
 from reldrop.utils.errors import ReldropError
 
@@ -15,22 +15,13 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 def class_files(folder: Path, classes: Sequence[str], wanted: Container[str] | None = None) -> Files:
     """Return the images of `folder`/CLASS/**, class by class and sorted, labeled by their position in `classes`.
 
-    Args:
-        folder: of the class folders.
-        classes: names of the classes.
-        wanted: class folders that are read; None for all.
+    `wanted` are the class folders that are read; None for all.
 
     Raises:
         ReldropError: a class folder has no images, or is not one of `classes`.
     """
-    folders = class_folders(folder).items()
-    found = [
-        (image, name)
-        for name, path in folders
-        if wanted is None or name in wanted
-        for image in class_items(path, SUFFIXES, "image")
-    ]
-    return label_files(folder, found, classes)
+    folders = {name: path for name, path in class_folders(folder).items() if wanted is None or name in wanted}
+    return label_files(folder, files_of_classes(folders, SUFFIXES, "image"), classes)
 
 
 def label_files(folder: Path, found: Iterable[tuple[str, str]], classes: Sequence[str]) -> Files:

@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor
 
-from reldrop.data.folders import class_items, find_files
+from reldrop.data.folders import files_of_classes, find_files
 from reldrop.data.paths import Files, class_folders
 from reldrop.data.points.cache import load_clouds
 from reldrop.data.points.files import SPLITS, SUFFIXES, CloudFile, h5_labels
@@ -124,12 +124,11 @@ def from_h5(base: Path, wanted: Sequence[str] | None = None) -> FileListing:
 def from_split_folders(base: Path, wanted: Sequence[str] | None = None) -> FileListing:
     """List the meshes CLASS/train/*.off and CLASS/test/*.off in `base`."""
     names = [name for name in class_folders(base, "meshes") if (base / name / "train").is_dir()]
+    used = [name for name in names if wanted is None or name in wanted]
     files = (
         CloudFile(split, name, os.path.relpath(file, base))
-        for name in names
-        if wanted is None or name in wanted
         for split in SPLITS
-        for file in class_items(base / name / split, (".off",), "cloud")
+        for file, name in files_of_classes({name: f"{base / name}/{split}" for name in used}, (".off",), "cloud")
     )
     return FileListing.of(base, names, files, "CLASS/*", wanted, "meshes")
 

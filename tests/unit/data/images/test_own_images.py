@@ -85,7 +85,7 @@ def test_unlabeled_test_images_are_passed_over(base: Path, caplog: pytest.LogCap
     (base / "test").mkdir()
     picture(0).save(base / "test" / "0.png")
     assert len(folder_data(base).test) == 6
-    assert [message for message in said(caplog) if "test/ is not used" in message]
+    assert said(caplog)[0] == f"{base}: test/ is not used, but train/ and val/"
     caplog.clear()
     shutil.rmtree(base / "test")
     folder_data(base)
@@ -125,7 +125,7 @@ def test_what_systems_leave_beside_images(base: Path) -> None:
 
 
 def test_images_beside_the_class_folders_are_noticed(base: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("b.png", "a.JPG", "notes.txt"):
+    for name in ("b.png", "a.JPG", "notes.txt", "._a.JPG"):
         shutil.copy(base / "train" / "class0" / "0.png", base / "train" / name)
     os.mkfifo(base / "train" / "pipe.png")
     assert len(folder_data(base).train) == 15
@@ -149,6 +149,13 @@ def test_names_in_another_unicode_form(base: Path) -> None:
     images = folder_data(base)
     assert images.classes == (unicodedata.normalize("NFC", "café"), "class1", "class2")
     assert images.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_one_name_in_two_unicode_forms_is_one_class(base: Path) -> None:
+    for name, form in (("class0", "NFC"), ("class1", "NFD")):
+        (base / "train" / name).rename(base / "train" / unicodedata.normalize(form, "café"))
+    with pytest.raises(ReldropError, match="is there in two Unicode forms of its name, as if it were two; merge them"):
+        folder_data(base)
 
 
 def test_names_that_look_like_numbers(base: Path) -> None:
