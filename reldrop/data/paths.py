@@ -5,11 +5,13 @@ import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from reldrop.utils.errors import ReldropError
+
+T = TypeVar("T")
 
 WHERE_ELSE = "set data_dir=PATH (or the environment variable RELDROP_DATA) to the folder that holds it"
 JUNK = {"@eaDir", "#recycle", "__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information"}  # of systems
@@ -108,6 +110,26 @@ def files_below(folder: str | Path, suffixes: Collection[str]) -> list[str]:
             ):
                 found.append(entry.path)
     return sorted(found)
+
+
+def read_text(path: Path, parse: Callable[[str], T] = str) -> T:
+    """Return what `parse` makes of a text file in UTF-8, perhaps with a byte order mark; names in it are composed (NFC).
+
+    Raises:
+        ReldropError: it cannot be read or parsed.
+    """
+    try:
+        return parse(unicodedata.normalize("NFC", path.read_text("utf-8-sig")))
+    except (OSError, ValueError) as error:  # undecodable text and JSON are ValueErrors
+        raise ReldropError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}; add or replace it"
+        ) from error
+
+
+def read_lines(path: Path) -> list[tuple[str, str]]:
+    """Return the lines of a text file that are not blank, each behind the words for where it is, see `read_text`."""
+    lines = enumerate(read_text(path).splitlines(), 1)
+    return [(f"{path}, line {number}", line.strip()) for number, line in lines if line.strip()]
 
 
 def entries(folder: str | Path) -> list[os.DirEntry[str]]:

@@ -110,11 +110,6 @@ class ImageData(Data):
                 f"{'; image_folder reads one with grayscale=true' if len(self.mean) == 1 else ''}"
             )
         super().__post_init__()
-        stored = self.train.stored
-        if isinstance(stored, Tensor) and stored.shape[1] != self.channels:
-            raise ReldropError(
-                f"mean={list(self.mean)} must give one number for each of the {stored.shape[1]} channels"
-            )
         self.to("cpu")
 
     @property
@@ -223,10 +218,8 @@ def load_images(
     if reading.grayscale and len(mean) == len(std) == 3:
         mean, std = ([sum(weight * each for weight, each in zip(GRAY, value, strict=True))] for value in (mean, std))
     streamed = {"train"} if reading.crop or reading.on_decode_error == "skip" else set()
-    if (
-        sum(len(each) for split, each in items.items() if split not in streamed) * reading.channels * size**2
-        > machine.memory_gb * 1e9
-    ):
+    kept = sum(len(each) for split, each in items.items() if split not in streamed)
+    if kept * reading.channels * size**2 > machine.memory_gb * 1e9:
         streamed = set(items)
 
     def read(split: str) -> ImageSplit:

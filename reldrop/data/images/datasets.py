@@ -17,7 +17,17 @@ from reldrop.data.folders import find_files
 from reldrop.data.images.dataset import ImageListing, ImageSplit, image_dataset
 from reldrop.data.images.decoding import DecodeOptions
 from reldrop.data.images.folders import SUFFIXES, class_files, label_files
-from reldrop.data.paths import WHERE_ELSE, Files, candidates, class_folders, described, first, listed, own_folder
+from reldrop.data.paths import (
+    WHERE_ELSE,
+    Files,
+    candidates,
+    class_folders,
+    described,
+    first,
+    listed,
+    own_folder,
+    read_lines,
+)
 from reldrop.data.splits import stratified_split
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.machine import Machine
@@ -157,14 +167,11 @@ def _archive(official: "type[CIFAR10]", base: Path | None, bases: Sequence[Path]
 def _annotated_files(folder: Path, classes: Sequence[str]) -> Files:
     """Return the images of Tiny-ImageNet's val folder, labeled by a table of file name, WNID and bounding box."""
     found = []
-    for number, line in enumerate((folder / TABLE).read_text("utf-8-sig").splitlines(), 1):
+    for where, line in read_lines(folder / TABLE):
         image, wnid, *_ = [*line.split("\t"), ""]
-        if line.strip() and wnid not in classes:
-            raise ReldropError(
-                f"{folder / TABLE}, line {number}: {wnid!r} is a class without training images; remove the line"
-            )
-        if line.strip():
-            found.append((str(folder / "images" / image), wnid))
+        if wnid not in classes:
+            raise ReldropError(f"{where}: {wnid!r} is a class without training images; remove the line")
+        found.append((str(folder / "images" / image), wnid))
     if not found:
         raise ReldropError(
             f"{folder / TABLE} lists no images; it needs a line for each: its file name, a tab, its class"

@@ -10,7 +10,7 @@ They are read from one of these, told apart by what is in them:
 from collections.abc import Sequence
 from pathlib import Path
 
-from reldrop.data.paths import first
+from reldrop.data.paths import first, read_lines
 from reldrop.utils.errors import ReldropError
 
 DEVKIT = "ILSVRC2012_devkit_t12/data/"
@@ -34,7 +34,7 @@ def val_wnids(
         ReldropError: a file is not found, or does not fit.
     """
     path = _find(places, labels, LABELS, "val_labels", "the labels of the val images")
-    lines = read_lines(path)
+    lines = [line for _, line in read_lines(path)]
     if path.suffix == ".csv":
         return _by_name(images, path, lines)
     if len(lines) != len(images):
@@ -47,25 +47,13 @@ def val_wnids(
     return [table[int(line)] for line in lines]
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file that are not blank.
-
-    Raises:
-        ReldropError: it cannot be read.
-    """
-    try:
-        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReldropError(f"cannot read {path}: {error}") from error
-
-
 def read_wnids(root: str | Path, file: str) -> list[str]:
     """Return the WNIDs that the lines of a file begin with; a path relative to `root`, or absolute.
 
     Raises:
         ReldropError: it cannot be read.
     """
-    return [line.split()[0] for line in read_lines(Path(root).expanduser() / Path(file).expanduser())]
+    return [line.split()[0] for _, line in read_lines(Path(root).expanduser() / Path(file).expanduser())]
 
 
 def _find(places: Sequence[Path], chosen: str | None, known: Sequence[str], setting: str, what: str) -> Path:
@@ -89,9 +77,9 @@ def _by_name(images: Sequence[str], path: Path, lines: Sequence[str]) -> list[st
 
 def _ids(path: Path) -> dict[int, str]:
     table = {}
-    for number, line in enumerate(read_lines(path), 1):
+    for where, line in read_lines(path):
         wnid, *rest = line.split()
         if not rest or not rest[0].isdecimal():
-            raise ReldropError(f"{path}, line {number}: {line!r} is not a WNID and its ILSVRC id (n02119789 1 kit_fox)")
+            raise ReldropError(f"{where}: {line!r} is not a WNID and its ILSVRC id (n02119789 1 kit_fox)")
         table[int(rest[0])] = wnid
     return table

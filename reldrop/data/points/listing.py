@@ -7,16 +7,16 @@ import json
 import logging
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from reldrop.data.folders import files_of_classes, find_files
-from reldrop.data.paths import Files, class_folders
+from reldrop.data.paths import Files, class_folders, read_lines, read_text
 from reldrop.data.points.cache import load_clouds
 from reldrop.data.points.files import SPLITS, SUFFIXES, CloudFile, h5_labels
 from reldrop.data.readers import Listing
@@ -25,8 +25,6 @@ from reldrop.utils.machine import Machine
 from reldrop.utils.text import unknown
 
 logger = logging.getLogger("reldrop")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ def from_folders(base: Path, test_share: float) -> FileListing:
 def from_shapenet(base: Path) -> FileListing:
     """List ShapeNetPart as its lists in train_test_split/ have it; what is for validation there, is for training here."""
     table = base / "synsetoffset2category.txt"
-    rows = [line.split() for _, line in _lines(table)]
+    rows = [line.split() for _, line in read_lines(table)]
     if not rows or any(len(row) != 2 for row in rows):
         raise ReldropError(f"{table} must have a class a line, its name and its folder; unpack the archive again")
     names = {folder: name for name, folder in rows}
@@ -151,7 +149,7 @@ def from_shapenet(base: Path) -> FileListing:
     def files() -> Iterator[CloudFile]:
         for split, part in (("train", "train"), ("train", "val"), ("test", "test")):
             path = base / "train_test_split" / f"shuffled_{part}_file_list.json"
-            content = _read(path, json.loads)
+            content = read_text(path, json.loads)
             if not isinstance(content, list) or not all(isinstance(item, str) for item in content):
                 raise ReldropError(
                     f"{path} must be a list of names such as shape_data/02691156/NAME; unpack the archive again"
@@ -171,31 +169,15 @@ def read_names(path: Path) -> tuple[str, ...]:
     Raises:
         ReldropError: there are none, or there is no such file.
     """
-    names = tuple(name for _, name in _lines(path))
+    names = tuple(name for _, name in read_lines(path))
     if not names:
         raise ReldropError(f"{path} is empty; it needs the names of the classes, one a line")
     return names
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the lines that are not blank, each behind the words for where it is."""
-    for number, line in enumerate(_read(path, str.splitlines), 1):
-        if line.strip():
-            yield f"{path}, line {number}", line.strip()
-
-
 def _paths(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield `_lines` that are paths, with the separators of this system."""
-    return ((where, line.replace("\\", "/")) for where, line in _lines(path))
-
-
-def _read(path: Path, parse: Callable[[str], T]) -> T:
-    try:
-        return parse(unicodedata.normalize("NFC", path.read_text("utf-8-sig")))
-    except (OSError, ValueError) as error:  # undecodable text and JSON are ValueErrors
-        raise ReldropError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or error}; add or replace it"
-        ) from error
+    """Yield `read_lines` that are paths, with the separators of this system."""
+    return ((where, line.replace("\\", "/")) for where, line in read_lines(path))
 
 
 def _find(base: Path, stem: str, where: str) -> str:
