@@ -42,7 +42,7 @@ BROKEN = [*RESNET, "monitor.checkpoint_every_steps=3"]
 
 
 EQUAL = {
-    "none": [*VIT, "augmentation=none"],
+    "none": [*VIT, "augmentation=none", "+monitor.metrics.brier={_target_: tests.helpers.metrics.Brier}"],
     "random_erasing": [*VIT, "augmentation=random_erasing", "augmentation.fill=noise"],
     "reldrop_block": [*VIT, "augmentation=reldrop_block", "trainer.clip_grad_norm=1.0"],
     "reldrop_pixel": [*VIT, "augmentation=reldrop_pixel"],
