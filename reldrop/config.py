@@ -109,6 +109,11 @@ def check_keys(cfg: DictConfig) -> None:
         ReldropError: naming the key, its value, and what would be right.
     """
     check_choices(f"{group}=null" for group in GROUPS if cfg.get(group) is None)
+    for group in ("dataset", "backbone", "augmentation", "attribution"):
+        if "name" not in cfg[group]:
+            raise ReldropError(
+                f"{group} has no name, by which its runs are told apart; add a line name: NAME to its YAML"
+            )
     check(cfg, RunSettings, groups=GROUPS)
     if "scale" in cfg:
         check_settings(resolved(cfg.scale), Scale, "scale")

@@ -87,6 +87,8 @@ def test_files_are_read_like_those_of_other_data_sets(tmp_path: Path) -> None:
         ({"grid_mask.py": "class GridMask:\n    pass ss\n"}, "SyntaxError: invalid syntax .*grid_mask.py, line 2"),
         ({"augmentation/grid_mask.yaml": "name: grid_mask\n_target_: gridmask.GridMask\n"},
          "in the folder of gridmask.py, or put that on PYTHONPATH"),
+        ({"augmentation/grid_mask.yaml": "_target_: grid_mask.GridMask\n"},
+         "augmentation has no name.*; add a line name: NAME"),
         ({"augmentation/grid_mask.yaml": "name: grid_mask\n_target_: grid_mask.Grid\n"}, "has no attribute 'Grid'"),
         ({"augmentation/grid_mask.yaml": "name: grid_mask\n_target_: grid_mask.GridMask\nperiods: 3\n"},
          "augmentation.periods is not a setting; did you mean augmentation.period?"),
