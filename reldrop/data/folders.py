@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from reldrop.data.paths import class_folders, entries, files_below, listed, subfolders
+from reldrop.data.paths import class_folders, contents, files_below, listed, subfolders
 from reldrop.data.splits import stratified_split
 from reldrop.utils.errors import ReldropError
 
@@ -48,7 +48,7 @@ def find_files(base: Path, suffixes: Sequence[str], unit: str, test_share: float
         logger.warning("%s: there are no %ss to test on of %s", base, unit, ", ".join(missing))
     beside = {str(Path(path).parent) for paths in folders.values() for path in paths.values()}
     ends = tuple({*suffixes} - {".txt"})  # such as README.txt
-    stray = sorted(e.name for top in beside for e in entries(top) if e.name.lower().endswith(ends) and e.is_file())
+    stray = sorted(os.path.basename(file) for top in beside for file in contents(top)[1] if file.lower().endswith(ends))
     if stray:
         logger.warning("%s: %d %ss beside the class folders are left out, e.g. %s", base, len(stray), unit, stray[0])
     return classes, found

@@ -69,7 +69,7 @@ def subfolders(folder: str | Path) -> dict[str, str]:
     Raises:
         ReldropError: it cannot be read, or two names differ in their form alone.
     """
-    paths = [entry.path for entry in entries(folder) if entry.is_dir()]
+    paths, _ = contents(folder)
     named = dict(sorted((unicodedata.normalize("NFC", os.path.basename(path)), path) for path in paths))
     if twice := set(paths) - set(named.values()):
         raise ReldropError(f"{min(twice)} is there in two Unicode forms of its name, as if it were two; merge them")
@@ -102,13 +102,9 @@ def files_below(folder: str | Path, suffixes: Collection[str]) -> list[str]:
         if (real := os.path.realpath(directory)) in seen:
             continue
         seen.add(real)
-        for entry in entries(directory):
-            if entry.is_dir():
-                waiting.append(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in suffixes and (
-                entry.is_file() or not os.path.exists(entry.path)  # a broken link is an error when it is read
-            ):
-                found.append(entry.path)
+        folders, files = contents(directory)
+        waiting += folders
+        found += [path for path in files if os.path.splitext(path)[1].lower() in suffixes]
     return sorted(found)
 
 
@@ -132,10 +128,25 @@ def read_lines(path: Path) -> list[tuple[str, str]]:
     return [(f"{path}, line {number}", line.strip()) for number, line in lines if line.strip()]
 
 
-def entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Return what is in a folder, without what is hidden or made by systems, in the order of the names."""
+def contents(folder: str | Path) -> tuple[list[str], list[str]]:
+    """Return the folders and the files in a folder, sorted, without what is hidden or made by systems.
+
+    Links count as what they lead to, and as files if that is nothing: to be an error when they are read.
+
+    Raises:
+        ReldropError: it cannot be read.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise ReldropError(f"cannot read the folder {folder} ({error.strerror})") from error
-    return [entry for entry in entries if not entry.name.startswith(".") and entry.name not in JUNK]
+    folders, files = [], []
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name in JUNK:
+            continue
+        linked = entry.is_symlink()  # the tests of an entry cost nothing, but fail for a link that leads to itself
+        if os.path.isdir(entry.path) if linked else entry.is_dir():
+            folders.append(entry.path)
+        elif (os.path.isfile(entry.path) or not os.path.exists(entry.path)) if linked else entry.is_file():
+            files.append(entry.path)
+    return folders, files

@@ -96,7 +96,11 @@ def _key(listing: "FileListing", points: int, normals: bool) -> str:
     for split in SPLITS:
         rows, clouds = [], getattr(listing, split)
         for file, label in zip(clouds.paths, clouds.labels.tolist(), strict=True):
-            status = (listing.base / file.name).stat()
+            try:
+                status = (listing.base / file.name).stat()
+            except OSError as error:
+                where = listing.base / file.name
+                raise ReldropError(f"cannot read cloud {where} ({error.strerror}); replace or remove it") from error
             rows.append([file.name, file.row, label, status.st_size, status.st_mtime_ns])
         content.append(rows)
     return hashlib.sha256(json.dumps([*content, points, normals]).encode()).hexdigest()[:12]

@@ -119,6 +119,8 @@ def _read_ply(path: str) -> np.ndarray:
     from trimesh.exchange.ply import load_ply
 
     header, end, body = Path(path).read_bytes().partition(b"end_header")
+    if not end:
+        raise ValueError("it has no header that ends with end_header")
     lines = [
         words for line in header.splitlines() if (words := line.split()) and words[0] not in (b"comment", b"obj_info")
     ]
@@ -145,7 +147,12 @@ def _ply_sections(header: Sequence[Sequence[bytes]]) -> list[Section]:
     starts = [index for index, words in enumerate(header) if words[0] == b"element"]
     parts = [header[start:stop] for start, stop in zip(starts, [*starts[1:], len(header)], strict=True)]
     return [
-        (f"rows of {name.decode()}", int(count), len(properties), bool(properties) and properties[0][1] == b"list")
+        (
+            {b"vertex": "vertices", b"face": "faces"}.get(name, name.decode()),
+            int(count),
+            len(properties),
+            bool(properties) and properties[0][1] == b"list",
+        )
         for (_, name, count), *properties in parts
     ]
 

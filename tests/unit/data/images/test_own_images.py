@@ -101,6 +101,7 @@ def test_links_are_followed_but_not_in_circles(base: Path, tmp_path: Path) -> No
     (inside / "more").symlink_to(elsewhere)
     (inside / "again").symlink_to(inside)
     (inside / "above").symlink_to(base)
+    (inside / "itself").symlink_to(inside / "itself")
     (inside / "one.png").symlink_to(elsewhere / "3.png")
     (elsewhere / "back").symlink_to(inside)
     (base / "train" / "class3").symlink_to(elsewhere)

@@ -102,10 +102,10 @@ def test_meshes_are_sampled_evenly_with_the_normals_of_their_faces(tmp_path: Pat
         (
             "a.ply",
             ASCII.format(5) + POINT * 3,
-            "a.ply: its header has 5 rows of vertex, the file 3; replace or remove it",
+            "a.ply: its header has 5 vertices, the file 3; replace or remove it",
         ),
-        ("a.ply", ASCII.format(2) + POINT + "1 2", "its header has 2 rows of vertex, the file 1"),
-        ("a.ply", ASCII.format(1) + f"{POINT}3 0", "its header has 1 rows of face, the file 0"),
+        ("a.ply", ASCII.format(2) + POINT + "1 2", "its header has 2 vertices, the file 1"),
+        ("a.ply", ASCII.format(1) + f"{POINT}3 0", "its header has 1 faces, the file 0"),
         (
             "a.txt",
             "1 2 3 255 0 9\n4 5 6 7 8 9\n",
@@ -117,7 +117,7 @@ def test_meshes_are_sampled_evenly_with_the_normals_of_their_faces(tmp_path: Pat
             "1e-300 0 0 0 0 1\n2e-300 0 0 0 0 1\n",
             "a.txt has an extent of 1e-300, which is too small to compute with",
         ),
-        ("a.ply", "", "cannot read cloud .*a.ply: "),
+        ("a.ply", "", "cannot read cloud .*a.ply: it has no header that ends"),
         ("a.ply", f"ply\nformat ascii 1.0\nelement vertex 0\n{XYZ}end_header\n", "a.ply has no points"),
     ],
 )

@@ -74,6 +74,11 @@ def test_mistakes_in_point_folders_are_explained(own: Path, tmp_path: Path) -> N
     (own / "vase" / "notes.md").write_text("no cloud")
     with pytest.raises(ReldropError, match=r"own/vase has no clouds; add some \(.txt .xyz .npy .ply .off\) or remove"):
         point_folder(own)
+    (own / "vase" / "gone.txt").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        ReldropError, match=r"cannot read cloud .*own/vase/gone.txt \(No such file or directory\); replace"
+    ):
+        point_folder(own)
     (tmp_path / "root" / "empty").mkdir()
     with pytest.raises(ReldropError, match="empty has no class folders; it needs a folder of clouds for each class"):
         point_folder(tmp_path / "root" / "empty")
