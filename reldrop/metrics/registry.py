@@ -109,6 +109,7 @@ METRICS: dict[str, Metric] = {
     **{key: Metric(key.replace("_", " ")) for key in ("epoch", "epochs", "step", "steps", "samples", "images")},
     **{key: Metric(key.replace("_", " ")) for key in ("train_samples", "test_samples", "val_images")},
 }
+OURS = frozenset(METRICS)  # without those that `learn` adds
 WORDS = {  # for members of families
     "most": "most relevant first",
     "least": "least relevant first",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from reldrop.distributed.launch import gather
-from reldrop.metrics.registry import Better, Metric, Unit
+from reldrop.metrics.registry import OURS, SPLITS, Better, Metric, Unit
 from reldrop.utils.errors import ReldropError, raised
 
 
@@ -63,6 +63,8 @@ def check_metrics(metrics: Mapping[str, Any], num_classes: int) -> None:
     """
     logits = torch.randn(4, num_classes, generator=torch.Generator().manual_seed(0))
     for name, metric in metrics.items():
+        if not name.isidentifier() or {f"{split}_{name}" for split in SPLITS} & OURS:
+            raise ReldropError(f"monitor.metrics.{name} needs another name: of letters, digits and _, and none of ours")
         if not isinstance(metric, SplitMetric):
             kind = type(metric).__name__
             raise ReldropError(f"metric {name} is a {kind}; it must be a reldrop.metrics.split.SplitMetric")

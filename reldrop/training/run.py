@@ -83,7 +83,7 @@ def train(
                 sizes = {"train_samples": len(data.train), "test_samples": len(data.test)}
                 history = run.history()
                 own = described(trainer.metrics, [split for split in SPLITS if f"{split}_top1" in history[-1]])
-                figures = {**summary_of(history), **{key: history[-1][key] for key in own}}
+                figures = {**summary_of(history), **{key: history[-1].get(key) for key in own}}
                 summary = {
                     **figures,
                     **({"metrics": own} if own else {}),

@@ -53,6 +53,12 @@ def test_a_metric_that_breaks_a_promise_is_refused(metric: Any, promise: str) ->
         check_metrics({"own": metric}, 10)
 
 
+@pytest.mark.parametrize("name", ["top1", "loss", "class_mean", "a.b", "a b"])
+def test_names_of_our_figures_are_not_taken(name: str) -> None:
+    with pytest.raises(ReldropError, match=f"monitor.metrics.{name} needs another name"):
+        check_metrics({name: Mistakes()}, 10)
+
+
 def test_a_run_brings_its_metrics_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "METRICS", dict(registry.METRICS))
     own = described({"mistakes": Mistakes(), "untitled": Returns(3)}, ("train", "test"))
