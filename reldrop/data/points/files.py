@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -137,32 +137,28 @@ def _read_ply(path: str) -> np.ndarray:
     return np.concatenate([mesh["vertices"], mesh.get("vertex_normals", np.empty((len(mesh["vertices"]), 0)))], 1)
 
 
-Section = tuple[
-    str, int, int, bool
-]  # what its rows are, how many, of how many words, and if the first counts further ones
+def _ply_sections(header: Sequence[Sequence[bytes]]) -> list[list[Any]]:
+    """Return what the lines of a header promise of an ASCII file, see `_refuse_cut`."""
+    sections: list[list[Any]] = []
+    for words in header:
+        if words[0] == b"element":
+            name = words[1].decode()
+            sections.append([{"vertex": "vertices", "face": "faces"}.get(name, name), int(words[2]), 0, False])
+        elif words[0] == b"property" and sections:
+            sections[-1][3] |= words[1] == b"list" and not sections[-1][2]
+            sections[-1][2] += 1
+    return sections
 
 
-def _ply_sections(header: Sequence[Sequence[bytes]]) -> list[Section]:
-    """Return what the words of the lines of a header say of the rows of an ASCII file."""
-    starts = [index for index, words in enumerate(header) if words[0] == b"element"]
-    parts = [header[start:stop] for start, stop in zip(starts, [*starts[1:], len(header)], strict=True)]
-    return [
-        (
-            {b"vertex": "vertices", b"face": "faces"}.get(name, name.decode()),
-            int(count),
-            len(properties),
-            bool(properties) and properties[0][1] == b"list",
-        )
-        for (_, name, count), *properties in parts
-    ]
+def _refuse_cut(rows: Sequence[Sequence[str | bytes]], sections: Sequence[Sequence[Any]]) -> None:
+    """Refuse fewer rows than a header promises, or fewer words in one of them.
 
-
-def _refuse_cut(rows: Sequence[Sequence[str | bytes]], sections: Sequence[Section]) -> None:
-    """Refuse fewer rows than a header promises, or fewer words in one of them."""
+    A section is (what its rows are, how many, of how many words at least, whether the first word says how many more).
+    """
     start = 0
-    for name, count, width, counted in sections:
+    for name, count, words, counted in sections:
         part = rows[start : start + count]
-        whole = sum(len(row) >= width + (int(row[0]) if counted else 0) for row in part)
+        whole = sum(len(row) >= words + (int(row[0]) if counted else 0) for row in part)
         if whole < count:
             raise ValueError(f"its header has {count} {name}, the file {whole}")
         start += count
