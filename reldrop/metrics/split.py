@@ -1,6 +1,7 @@
 """Metrics of one's own: figures of a whole split, measured after each epoch of a training."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -78,6 +79,6 @@ def _figure(name: str, metric: SplitMetric, logits: Tensor, targets: Tensor) -> 
         raise ReldropError(f"metric {name} fails: {raised(error)}") from error
     if isinstance(figure, Tensor) and figure.numel() == 1:
         figure = figure.item()
-    if isinstance(figure, bool) or not isinstance(figure, int | float):
+    if isinstance(figure, bool) or not isinstance(figure, Real):
         raise ReldropError(f"metric {name} returns a {type(figure).__name__}; it must return one number")
     return float(figure)

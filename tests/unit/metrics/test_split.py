@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ def test_the_batches_of_a_split_are_measured_together() -> None:
     ],
 )
 def test_a_metric_that_breaks_a_promise_is_refused(metric: Any, promise: str) -> None:
-    check_metrics({"mistakes": Mistakes(), "three": Returns(3)}, 10)
+    check_metrics({"mistakes": Mistakes(), "three": Returns(3), "array": Returns(np.float32(3))}, 10)
     with pytest.raises(ReldropError, match=promise):
         check_metrics({"own": metric}, 10)
 
