@@ -114,6 +114,12 @@ def check_keys(cfg: DictConfig) -> None:
             raise ReldropError(
                 f"{group} has no name, by which its runs are told apart; add a line name: NAME to its YAML"
             )
+    check(cfg, RunSettings)
+    if _kind_of_data(cfg) is None:
+        raise ReldropError(
+            f"dataset._target_={cfg.dataset._target_} makes no data set; it must be a function that returns a listing, with "
+            "@image_dataset or @point_dataset above it"
+        )
     check(cfg, RunSettings, groups=GROUPS)
     if "scale" in cfg:
         check_settings(resolved(cfg.scale), Scale, "scale")
@@ -194,14 +200,13 @@ def check_inputs(cfg: DictConfig) -> None:
     Raises:
         ReldropError: naming the part that does not fit.
     """
-    parts = {group: _target(cfg[group], group) for group in ("dataset", "backbone", "augmentation")}
-    data = getattr(inspect.signature(parts["dataset"]).return_annotation, "kind", None)
+    data = _kind_of_data(cfg)
     fitting = {
         "images": "a ResNet, and none, random_erasing or reldrop_block, _patch or _pixel",
         "points": "pointnet or pointnet2_ssg or _msg, and none, random_point_dropout or reldrop_point",
     }
     for group in ("backbone", "augmentation"):
-        takes = getattr(parts[group], "kind", None)
+        takes = getattr(_target(cfg[group], group), "kind", None)
         if data is not None and takes is not None and takes != data:
             raise ReldropError(
                 f"{group} {cfg[group].get('name')} is for {takes}, but dataset {cfg.dataset.get('name')} has {data}, which "
@@ -209,6 +214,12 @@ def check_inputs(cfg: DictConfig) -> None:
             )
     if cfg.trainer.channels_last and data == "points":
         raise ReldropError("trainer.channels_last=true is for images; point clouds have their channels last anyway")
+
+
+def _kind_of_data(cfg: DictConfig) -> str | None:
+    """Return what the data set holds, "images" or "points"; None if its target makes no data set."""
+    target = _target(cfg.dataset, "dataset")
+    return getattr(target, "kind", None) or getattr(inspect.signature(target).return_annotation, "kind", None)
 
 
 def build(cfg: DictConfig, group: str, *args: Any, **options: Any) -> Any:

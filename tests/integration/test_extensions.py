@@ -92,6 +92,7 @@ def test_files_are_read_like_those_of_other_data_sets(tmp_path: Path) -> None:
         ({"augmentation/grid_mask.yaml": "name: grid_mask\n_target_: grid_mask.Grid\n"}, "has no attribute 'Grid'"),
         ({"augmentation/grid_mask.yaml": "name: grid_mask\n_target_: grid_mask.GridMask\nperiods: 3\n"},
          "augmentation.periods is not a setting; did you mean augmentation.period?"),
+        ({"stripes.py": "def stripes(size):\n    pass\n"}, "stripes.stripes makes no data set; .* with @image_dataset"),
         ({"smooth_grad.py": "class SmoothGrad:\n    def __init__(self, samples, noise):\n        {}[samples]\n"},
          r"attribution \(smooth_grad.SmoothGrad\) cannot be built: KeyError: 4 \(.*smooth_grad.py, line 3"),
     ],
@@ -101,7 +102,7 @@ def test_mistakes_in_own_files_are_named(
 ) -> None:
     for name, text in wrong.items():
         (parts / name).write_text(text)
-    for module in ("grid_mask", "smooth_grad"):
+    for module in ("grid_mask", "smooth_grad", "stripes"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(ReldropError, match=message):
         check(own_config(parts, "augmentation=grid_mask"))
