@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -159,7 +159,7 @@ class StreamedImages(Dataset):
             generator=generator(0, "loader"),  # else it draws from the global one
         )
         skipped = delivered = 0
-        for batch, own, (images, messages) in zip(batches, rows, loader, strict=True):
+        for batch, own, (images, messages) in zip(batches, rows, _explained(loader), strict=True):
             failed = [place for place, message in enumerate(messages) if message]
             sources = list(own) if failed else None
             self._skip(filter(None, messages))
@@ -219,6 +219,21 @@ class StreamedImages(Dataset):
                 return source, image
             self._skip([message])
         raise ReldropError(f"no image of a batch of {len(batch)} can be decoded; replace or remove them")
+
+
+def _explained(loader: DataLoader) -> Iterator[Any]:
+    """Yield what a loader yields, and say in one sentence what has ended its processes."""
+    try:
+        yield from loader
+    except (RuntimeError, OSError) as error:
+        if not loader.num_workers:
+            raise
+        reason = str(error).strip().splitlines()[-1]
+        room = "give /dev/shm more room (docker run --shm-size=8g), or " if "shared memory" in reason else ""
+        raise ReldropError(
+            f"the processes that decode images have failed ({reason}); {room}set machine.workers to fewer than "
+            f"{loader.num_workers}, 0 for none"
+        ) from error
 
 
 @cache
