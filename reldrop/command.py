@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from reldrop.config import CONFIG_PATH, absolute_paths, check_choices
 from reldrop.distributed.launch import abort, launched
 from reldrop.runs.environment import OWN_FOLDER
+from reldrop.runs.trust import trust
 from reldrop.utils.errors import ReldropError, first_line, own_frames, raised
 from reldrop.utils.io import absolute
 from reldrop.utils.nested import flatten
@@ -78,7 +79,7 @@ def _mistakes(name: str, interrupted: str) -> Iterator[None]:
 
 
 def find_own_parts(words: Sequence[str]) -> list[str]:
-    """Let parts of the user's own be imported from the current folder and from that of --config-dir.
+    """Let parts of the user's own be imported from the current folder and from that of --config-dir, and named in run folders.
 
     The processes that this one starts, e.g. those of a sweep, inherit both.
 
@@ -100,6 +101,7 @@ def find_own_parts(words: Sequence[str]) -> list[str]:
         else:
             others.insert(0 if word in ("-m", "--multirun") else len(others), word)
     folder = os.environ.get(OWN_FOLDER)
+    trust(words, folder)
     importable = [each for each in (os.getcwd(), folder) if each and each not in sys.path]
     sys.path += importable
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *importable]))

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from reldrop.reporting.records import Record
 from reldrop.runs.reader import summary_of
+from reldrop.runs.trust import check_plain
 from reldrop.utils.errors import ReldropError, first_line
 
 
@@ -61,4 +62,5 @@ def _record(run: Any) -> Record | None:
     if not any(word.startswith("-") for word in words):  # no sweep, whose words are those of all its runs
         start["overrides"] = words
     figures = {key: value for key, value in summary_of(history).items() if value is not None}
+    check_plain(dict(run.config))
     return Record.of(run.url, OmegaConf.create(dict(run.config)), figures=figures, starts=[start])

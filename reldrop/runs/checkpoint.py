@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reldrop.config import build
 from reldrop.runs.reader import RunFolder, UnreadableRun, read_config
+from reldrop.runs.trust import check_parts
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import atomic_write, read
 
@@ -123,12 +124,14 @@ def read_checkpoint(path: Path, name: str = "last", config: Path | None = None) 
 
     Raises:
         UnreadableRun: a file is missing or damaged.
+        ReldropError: the configuration names parts that this package has not, see `reldrop.runs.trust`.
     """
     file = path if path.is_file() else path / f"{name}.pt"
     config = config or file.parent / "config.yaml"
     if missing := [needed.name for needed in (config, file) if not needed.is_file()]:
         raise UnreadableRun(f"{path} is no run folder with a checkpoint ({', '.join(missing)} not found)")
     cfg = read_config(config)
+    check_parts(cfg, config)
 
     def load(path: Path) -> Checkpoint:
         state = load_state(path)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
+from reldrop.runs.trust import check_plain
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import read
 
@@ -164,13 +165,14 @@ def read_config(path: Path) -> DictConfig:
     """Return the configuration of a run from its file.
 
     Raises:
-        UnreadableRun: if it is missing, damaged, or none of a run.
+        UnreadableRun: if it is missing, damaged, none of a run, or has values that are computed.
     """
 
     def load(path: Path) -> DictConfig:
         config = OmegaConf.load(path)
         if not isinstance(config, DictConfig) or {"dataset", "backbone", "augmentation"} - config.keys():
             raise ValueError("it is no configuration of a run: it must have dataset, backbone and augmentation")
+        check_plain(config)
         return config
 
     return read(path, load, kind=UnreadableRun)

@@ -23,6 +23,7 @@ from reldrop.runs.checkpoint import load_state, save_state
 from reldrop.runs.environment import environment
 from reldrop.runs.identity import IDENTITY_VERSION, check_names, run_folder
 from reldrop.runs.reader import OVER, RunFolder, UnreadableRun
+from reldrop.runs.trust import check_parts
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import atomic_write, finite, write_json_atomic, write_text_atomic, writing
 
@@ -215,9 +216,11 @@ def load_prepared(folder: Path, overrides: Sequence[str] = ()) -> DictConfig:
         overrides: KEY=VALUE of settings that its result does not depend on, e.g. machine.workers=2.
 
     Raises:
-        ReldropError: if it has no configuration, or the run of the configuration has another folder.
+        ReldropError: if it has no configuration, the run of the configuration has another folder, or it names parts that this
+            package has not, see `reldrop.runs.trust`.
     """
     cfg = RunFolder(folder).config
+    check_parts(cfg, folder / "config.yaml")
     cfg.pop("identity_version", None)
     folder = folder.absolute()
     cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist(list(overrides)), {"results_dir": str(folder.parents[3])})
