@@ -14,9 +14,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from reldrop.backbones import timm_model
+from reldrop.config import CONFIG_PATH
 from reldrop.evaluate import evaluate
 from reldrop.reporting.comparison import contest_of
-from reldrop.train import CONFIG_PATH, train
+from reldrop.train import train
 from reldrop.utils.errors import ReldropError
 
 DIGITS = ["trainer.epochs=1", "dataset.subset=300", "dataset.test_subset=60", "trainer.train_eval_samples=50"]

@@ -8,8 +8,9 @@ import torch
 
 from reldrop.augmentation import RelDropBlock
 from reldrop.backbones import timm_model
+from reldrop.config import CONFIG_PATH
 from reldrop.runs.identity import run_folder
-from reldrop.train import CONFIG_PATH, train
+from reldrop.train import train
 from tests.helpers.runs import POINTS, QUICK, config, fake_clouds, fake_data, metrics, weights
 
 EXPERIMENTS = sorted(str(path.stem) for path in (Path(CONFIG_PATH) / "experiment").glob("*.yaml"))

@@ -16,10 +16,10 @@ from PIL import Image
 from torchvision import transforms
 
 from reldrop.backbones import timm_model
+from reldrop.config import CONFIG_PATH
 from reldrop.evaluate import evaluate
 from reldrop.evaluation import imagenet_classes, zero_shot
 from reldrop.metrics.accuracy import restrict
-from reldrop.train import CONFIG_PATH
 from reldrop.utils.errors import ReldropError
 from tests.helpers.machine import DATA
 from tests.helpers.zero_shot import SUITE, write_images, write_sets
