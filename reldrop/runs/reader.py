@@ -34,6 +34,7 @@ class RunFolder:
         last.pt, best.pt, epochN.pt: checkpoints.
         summary.json: the result; it is written last, so that its presence means that the run is finished.
         FAILED: the traceback of the last start, if it ended in one.
+        job: the number of its last job of SLURM, if it had one.
         lock: process and host that hold the folder, or held it last.
         evaluation.json, zero_shot.json: evaluations, with their samples in .npz.
 

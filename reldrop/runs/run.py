@@ -29,6 +29,8 @@ from reldrop.utils.io import atomic_write, finite, write_json_atomic, write_text
 
 LOCK_RETRY_SECONDS = 0.2  # within them, whoever only looks whether a run folder is held has released it
 
+JOB_FILE = "job"  # in a run folder: the number of its job in the queue of SLURM
+
 logger = logging.getLogger("reldrop")
 
 
@@ -250,7 +252,7 @@ def _clear(folder: Path) -> None:
     for path in sorted(folder.iterdir(), key=lambda path: path.name not in progress):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != "lock":
+        elif path.name not in ("lock", JOB_FILE):  # a job that waits trains the run as well
             path.unlink()
 
 

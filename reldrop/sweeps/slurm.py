@@ -9,16 +9,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, suppress
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from reldrop.runs.run import JOB_FILE
 from reldrop.sweeps.job import Job
 from reldrop.sweeps.local import POLL_SECONDS, Local
 from reldrop.utils.errors import ReldropError
+from reldrop.utils.io import write_text_atomic
 from reldrop.utils.types import Count, Positive, Text, WholeNumber, checked
 
 QUEUE_SECONDS = (2.0, 30.0)  # between looks at the queue of SLURM, at first and later
@@ -73,7 +75,7 @@ class Slurm:
         if self.cluster == "slurm" and not all(map(shutil.which, ("sbatch", "srun", "squeue"))):
             raise ReldropError(
                 "launcher=slurm needs the commands sbatch, srun and squeue, which are not here; start the sweep on a log-in "
-                "node of the cluster, or take launcher=parallel"
+                "node of a cluster, make one of this machine (scripts/slurm_one_node.sh up), or take launcher=local or parallel"
             )
 
     @property
@@ -91,12 +93,29 @@ class Slurm:
         return self.tasks_per_node or max(1, self.gpus_per_node)
 
     def run(self, jobs: Sequence[Job], logs: Path, train: Callable[[Path], Any]) -> list[str | None]:
+        earlier = {job: file.read_text().strip() for job in jobs if (file := job.folder / JOB_FILE).exists()}
+        queued = self._queued(earlier.values(), ())
+        numbers = {job: number for job, number in earlier.items() if number in queued}
+        if numbers:
+            logger.info("%d runs have a job in the queue already, and get no second one", len(numbers))
+        submitted = self._submit([job for job in jobs if job not in numbers], logs)
+        numbers |= {job: each.job_id for job, each in submitted.items()}
+        if not self.wait:
+            return [f"job {numbers[job]}" for job in jobs]
+        self._wait(list(numbers.values()), submitted.values())
+        deadline = time.monotonic() + RESULT_SECONDS
+        return [_failure(submitted[job], deadline) if job in submitted else None for job in jobs]
+
+    def _submit(self, jobs: Sequence[Job], logs: Path) -> dict[Job, Any]:
+        """Submit jobs; return submitit's object of each."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+        if not jobs:
+            return {}
         folder = logs / "slurm" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.getpid()}"
         try:
             with redirect_stderr(io.StringIO()):  # what sbatch prints comes with the error as well
-                submitted = self._executor(folder, jobs[0]).submit_array(jobs)
+                submitted = dict(zip(jobs, self._executor(folder, jobs[0]).submit_array(jobs), strict=True))
         except (FailedJobError, FailedSubmissionError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):  # other sweeps have theirs there
@@ -104,12 +123,12 @@ class Slurm:
             raise ReldropError(
                 f"SLURM does not take the jobs: {_reason(error)}; check the settings of launcher"
             ) from error
-        logger.info("submitted as %s; the output of the runs goes to %s", _ids(submitted), folder)
-        if not self.wait:
-            return [f"job {job.job_id}" for job in submitted]
-        self._wait(submitted)
-        deadline = time.monotonic() + RESULT_SECONDS
-        return [_failure(job, deadline) for job in submitted]
+        arrays = _arrays(each.job_id for each in submitted.values())
+        logger.info("submitted as %s; the output of the runs goes to %s", arrays, folder)
+        if self.cluster == "slurm":
+            for job, each in submitted.items():
+                write_text_atomic(job.folder / JOB_FILE, f"{each.job_id}\n")
+        return submitted
 
     def _executor(self, folder: Path, first: Job) -> Any:
         import submitit
@@ -138,29 +157,31 @@ class Slurm:
         executor.update_parameters(name=first.folder.parts[-3], stderr_to_stdout=True, **settings)  # by the experiment
         return executor
 
-    def _wait(self, submitted: Sequence[Any]) -> None:
+    def _wait(self, numbers: Sequence[str], submitted: Collection[Any]) -> None:
         """Wait until all jobs have left the queue: one that has died leaves no result to wait for."""
-        queued, started = self._queued(submitted), time.monotonic()
+        queued, started = self._queued(numbers, submitted), time.monotonic()
         first, later = (POLL_SECONDS,) * 2 if self.cluster == "local" else QUEUE_SECONDS
         while queued:
             time.sleep(min(later, max(first, (time.monotonic() - started) / 10)))
-            before, queued = queued, self._queued(submitted)
+            before, queued = queued, self._queued(numbers, submitted)
             if len(queued) < len(before):
-                logger.info("%d of %d jobs are over", len(submitted) - len(queued), len(submitted))
+                logger.info("%d of %d jobs are over", len(numbers) - len(queued), len(numbers))
 
-    def _queued(self, submitted: Sequence[Any]) -> set[str]:
+    def _queued(self, numbers: Collection[str], submitted: Collection[Any]) -> set[str]:
+        """Return which jobs wait or run."""
         if self.cluster == "local":
             return {job.job_id for job in submitted if not job.done()}
-        everything = {job.job_id for job in submitted}
-        command = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={_ids(submitted)}"]
+        if not numbers:
+            return set()
+        command = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={_arrays(numbers)}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
-            return everything & set(done.stdout.split())
-        return set() if "Invalid job id" in done.stderr else everything  # else, the controller is busy
+            return {*numbers} & {*done.stdout.split()}
+        return set() if "Invalid job id" in done.stderr else {*numbers}  # else, the controller is busy
 
 
-def _ids(submitted: Sequence[Any]) -> str:
-    return ",".join(dict.fromkeys(job.job_id.split("_")[0] for job in submitted))
+def _arrays(numbers: Iterable[str]) -> str:
+    return ",".join(dict.fromkeys(number.split("_")[0] for number in numbers))
 
 
 def _reason(error: Exception) -> str:

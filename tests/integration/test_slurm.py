@@ -112,3 +112,26 @@ def test_what_the_cluster_does_not_have(
     assert re.fullmatch(f"error: SLURM does not take the jobs: .*{reason}.*; check the settings of launcher", code)
     assert "sbatch" not in text
     assert {path.name for path in (tmp_path / "results").rglob("*")} == {"hydra", "multirun.yaml"}
+
+
+def test_a_sweep_that_is_started_again_submits_no_run_twice(
+    tmp_path: Path, sweep: Callable[..., tuple[Any, str]]
+) -> None:
+    options = [*CPU, "launcher.wait=false", *STEPS, "trainer.epochs=1"]
+    held = [*options, "launcher.slurm_additional_parameters={hold: true}"]
+    code, text = sweep(tmp_path, *held, "seed=0,1")
+    assert code == 0
+    assert "2 runs: 2 submitted" in text
+    jobs = re.findall(r"submitted +job (\d+)_\d", text)
+    code, text = sweep(tmp_path, *held, "seed=0,1,2", "force=true")
+    assert "2 runs have a job in the queue already" in text
+    assert "3 runs: 3 submitted" in text
+    assert re.findall(r"seed[01].*submitted +job (\d+)_\d", text) == jobs
+    assert len([*tmp_path.rglob("*_submission.sh")]) == 2
+    (third,) = re.findall(r"seed2.*submitted +job (\d+)", text)
+    control("release", jobs[0])
+    control("release", third)
+    code, text = sweep(tmp_path, *CPU, *STEPS, "trainer.epochs=1", "seed=0,1,2")
+    assert code == 0
+    assert re.search("3 runs: (3 finished|. already there, . finished)", text)
+    assert len([*tmp_path.rglob("*_submission.sh")]) == 2

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from reldrop.config import build, check_group
+from reldrop.sweeps.job import Job
 from reldrop.sweeps.slurm import Slurm
 from reldrop.utils.errors import ReldropError
+from tests.helpers.runs import config
 from tests.helpers.sweeps import start
 
 
@@ -53,3 +56,15 @@ def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "which", lambda name: None)
         with pytest.raises(ReldropError, match="sbatch, srun and squeue, which are not here"):
             Slurm()
+
+
+@pytest.mark.submitit
+def test_options_of_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    cfg = config(tmp_path, "launcher=slurm", "launcher.slurm_additional_parameters={qos: long}")
+    check_group(cfg, "launcher")
+    executor = build(cfg, "launcher")._executor(tmp_path, Job(tmp_path / "runs" / "name" / "none" / "seed0"))
+    written = executor._executor._make_submission_file_text("command", "0")
+    for line in ("--qos=long", "--requeue", "--cpus-per-task=8", "--gpus-per-node=1", "--time=240", "--job-name=name"):
+        assert f"#SBATCH {line}\n" in written
+    assert "partition" not in written
