@@ -102,9 +102,10 @@ def find_own_parts(words: Sequence[str]) -> list[str]:
             others.insert(0 if word in ("-m", "--multirun") else len(others), word)
     folder = os.environ.get(OWN_FOLDER)
     trust(words, folder)
-    importable = [each for each in (os.getcwd(), folder) if each and each not in sys.path]
-    sys.path += importable
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *importable]))
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    for paths in (sys.path, inherited):
+        paths += [each for each in (os.getcwd(), folder) if each and each not in paths]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, inherited))
     if folder is None:
         return others
     if not Path(folder).is_dir():

@@ -26,7 +26,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.runs import assert_same_run, config, metrics, write_images
 
 OWN = ["dataset=stripes", "backbone=small_net", "attribution=smooth_grad", "monitor=entropy"]
-QUICK = ["trainer.epochs=3", "trainer.batch_size=32"]
+QUICK = ["trainer.epochs=2", "trainer.batch_size=50"]
 ARMS = ["augmentation=grid_mask,reldrop_block", "seed=0,1"]
 
 
@@ -189,12 +189,12 @@ def test_new_overwrites_and_hides_nothing(tmp_path: Path, part: str, name: str, 
     assert (tmp_path / "mine.py").read_text() == "of the user\n"
 
 
-def run(folder: Path, command: str, *words: str) -> str:
+def run(folder: Path, command: str, *words: str, code: int = 0) -> str:
     """Run a command in a folder as its user does, and return what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     words = (sys.executable, "-m", f"reldrop.{command}", *words)
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 
 
@@ -245,6 +245,7 @@ def test_own_parts_are_evaluated_drawn_and_tabulated(swept: Path) -> None:
     run(swept, "evaluate", "--config-dir=.", f"run={first}", *options)
     assert json.loads((first / "evaluation.json").read_text())["settings"]["attribution"]["name"] == "smooth_grad"
     assert run(swept, "figures", "--config-dir=.", f"run={first}").endswith("examples.png\n")
+    assert "no part of this package, and is not imported" in run(swept, "figures", f"run={first}", code=1)
     table = run(swept, "tables", "results", "metric=test_top1,test_entropy")
     assert "test entropy (nats)" in table
     assert f"python -m reldrop.train -m --config-dir {swept} dataset=stripes" in table  # of baselines without runs
