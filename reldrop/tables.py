@@ -76,7 +76,8 @@ def overrides(words: Sequence[str]) -> list[str]:
     result: list[str] = []
     lists: dict[str, list[str]] = {}
     for word in words:
-        key, equals, value = ("results_dir", "=", word) if re.fullmatch("[^-=][^=]*", word) else word.partition("=")
+        is_folder = re.fullmatch("[^-=][^=]*", word) or Path(word).is_dir()  # in a name, there may be a =
+        key, equals, value = ("results_dir", "=", word) if is_folder else word.partition("=")
         if word == "status":
             result.append("status=true")
         elif key in LISTS:

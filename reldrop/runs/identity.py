@@ -60,8 +60,8 @@ def run_folder(cfg: DictConfig) -> Path:
     settings = identity(cfg)
     names = {key: settings.get(key) for key in ("name", "augmentation.name")}
     for key, name in names.items():
-        if name is None or not re.fullmatch(r"\w[\w.+=-]*", str(name)):
-            raise ReldropError(f"{key}={name!r} names a folder: use letters, digits and . _ + = - only")
+        if name is None or not re.fullmatch(r"\w[\w.+=-]{,199}", str(name)):
+            raise ReldropError(f"{key}={name!r} names a folder: use letters, digits and . _ + = - only, at most 200")
     for key in settings:
         group, _, rest = key.partition(".")
         if rest == "_target_":

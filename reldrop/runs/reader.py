@@ -187,7 +187,8 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
     """
     found: set[Path] = set()
     for pattern in patterns:
-        matches = [Path(match) for match in glob.glob(str(Path(pattern).expanduser()))]
+        path = Path(pattern).expanduser()  # its name may look like a pattern
+        matches = [path] if path.exists() else [Path(match) for match in glob.glob(str(path))]
         # Files beside run folders may match as well; a pattern for checkpoint files matches nothing else.
         folders = [match for match in matches if match.is_dir()]
         if not matches:

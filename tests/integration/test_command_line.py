@@ -69,6 +69,16 @@ def test_paths_are_absolute_from_the_folder_of_the_command(
     assert not list(tmp_path.rglob("~"))
 
 
+@pytest.mark.parametrize("mode", [[], ["-m"], ["launcher=parallel"]])
+def test_paths_with_any_characters(tmp_path: Path, sweep: Command, mode: list[str]) -> None:
+    results = tmp_path / "it's [a], b=c é $"
+    quoted = str(results).replace("'", r"\'")
+    code, said = sweep(tmp_path, *QUICK, "trainer.max_steps=1", f"results_dir='{quoted}'", *mode)
+    assert code == 0, said
+    assert len([*results.glob("runs/*/*/*/summary.json")]) == 1
+    assert not list(results.rglob("train.log"))
+
+
 def test_a_backend_of_matplotlib_that_is_not_installed(tmp_path: Path) -> None:
     words = ["-m", "reldrop.train", "trainer.max_steps=1", f"results_dir={tmp_path}"]
     environment = {**ENVIRONMENT, "MPLBACKEND": "module://of_a_notebook.backend"}

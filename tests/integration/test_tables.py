@@ -74,8 +74,10 @@ def test_a_folder_without_runs(tmp_path, monkeypatch):
     assert "no runs under" in fails(monkeypatch, "status", tmp_path)
 
 
-def test_words_of_the_command_line():
+def test_words_of_the_command_line(tmp_path):
     assert overrides(["status", "a/b c"]) == ["status=true", 'results_dir="a/b c"']
+    (tmp_path / "lr=0.1").mkdir()
+    assert overrides([f"{tmp_path}/lr=0.1"]) == [f'results_dir="{tmp_path}/lr=0.1"']
     words = [
         "where=seed!=0,2",
         "where=[name=x,augmentation.scale=[0.02,0.4]]",

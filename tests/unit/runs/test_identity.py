@@ -118,7 +118,7 @@ def test_folder(cfg, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["name", "augmentation__name"])
-@pytest.mark.parametrize("name", ["a/b", "..", "", None])
+@pytest.mark.parametrize("name", ["a/b", "..", "", None, 300 * "a"])
 def test_names_stay_inside_the_results(tmp_path, key, name):
     with pytest.raises(ReldropError, match="names a folder"):
         run_folder(make_config(tmp_path, **{key: name}))

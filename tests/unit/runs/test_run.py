@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from reldrop.runs.identity import run_folder
-from reldrop.runs.reader import RunFolder
+from reldrop.runs.reader import RunFolder, find_runs
 from reldrop.runs.run import Run, discard, load_prepared, prepare
 from reldrop.utils.errors import ReldropError
 from tests.helpers.paths import ROOT
@@ -200,3 +200,13 @@ def test_prepared_run_cannot_become_another_one(trainable, tmp_path):
         load_prepared(folder, ["trainer.epochs=6"])
     with pytest.raises(ReldropError, match=r"config\.yaml cannot be read"):
         load_prepared(tmp_path / "runs" / "demo")
+
+
+@pytest.mark.parametrize("name", ["exp [a]", "lr=0.1,b", "what?", "a*"])
+def test_a_path_that_is_there_is_no_pattern(tmp_path, name):
+    (tmp_path / name / "seed0").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    assert find_runs([str(tmp_path / name)]) == [tmp_path / name]
+    assert find_runs([f"{tmp_path}/*/seed?"]) == [tmp_path / name / "seed0"]
+    with pytest.raises(ReldropError, match="leads to no folder"):
+        find_runs([str(tmp_path / "exp [b]")])
