@@ -18,6 +18,7 @@ from reldrop import new
 from reldrop.command import _mistakes, find_own_parts
 from reldrop.config import build
 from reldrop.data import Files, ImageListing, image_dataset
+from reldrop.runs.checkpoint import read_checkpoint
 from reldrop.train import check
 from reldrop.training.contracts import check_attribution, check_augmentation, check_backbone
 from reldrop.utils.errors import ReldropError
@@ -189,12 +190,12 @@ def test_new_overwrites_and_hides_nothing(tmp_path: Path, part: str, name: str, 
     assert (tmp_path / "mine.py").read_text() == "of the user\n"
 
 
-def run(folder: Path, command: str, *words: str, code: int = 0) -> str:
+def run(folder: Path, command: str, *words: str) -> str:
     """Run a command in a folder as its user does, and return what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     words = (sys.executable, "-m", f"reldrop.{command}", *words)
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == code, done.stderr
+    assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
@@ -239,13 +240,17 @@ def test_a_killed_run_of_own_parts_goes_on(swept: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_own_parts_are_evaluated_drawn_and_tabulated(swept: Path) -> None:
+def test_own_parts_are_evaluated_drawn_and_tabulated(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (first, *_) = runs(swept, "grid_mask")
     options = ["attribution=smooth_grad", "limit=20", "suite.steps=4", "suite.blocks=[0.2]", "figures=false"]
     run(swept, "evaluate", "--config-dir=.", f"run={first}", *options)
     assert json.loads((first / "evaluation.json").read_text())["settings"]["attribution"]["name"] == "smooth_grad"
     assert run(swept, "figures", "--config-dir=.", f"run={first}").endswith("examples.png\n")
-    assert "no part of this package, and is not imported" in run(swept, "figures", f"run={first}", code=1)
+    monkeypatch.delenv("RELDROP_OWN_PARTS", raising=False)
+    with pytest.raises(
+        ReldropError, match=r"no part of this package, and is not imported; .* give --config-dir=FOLDER"
+    ):
+        read_checkpoint(first)
     table = run(swept, "tables", "results", "metric=test_top1,test_entropy")
     assert "test entropy (nats)" in table
     assert f"python -m reldrop.train -m --config-dir {swept} dataset=stripes" in table  # of baselines without runs
