@@ -11,6 +11,7 @@ from torch import nn
 
 from reldrop.attribution import Attribution
 from reldrop.augmentation import (
+    NoAugmentation,
     RandomErasing,
     RandomPointDropout,
     RelDropBlock,
@@ -18,6 +19,7 @@ from reldrop.augmentation import (
     RelDropPixel,
     RelDropPoint,
 )
+from reldrop.config import build
 from reldrop.data import Data
 from reldrop.data.images.annotations import Regions
 from reldrop.plotting.layout import grid
@@ -39,9 +41,14 @@ def checkpoint_figure(
     regions: Regions | None = None,
     count: int = 6,
 ) -> Figure:
-    """Return `occlusion_figure` of a run's network, with the augmentations of the paper, and relevance at the epochs kept."""
+    """Return `occlusion_figure` of a run's network, and relevance at the epochs kept.
+
+    The augmentations are those of the paper, and that of the run if it is of the user's own.
+    """
     earlier = {f"relevance, epoch {other.epoch}": other.network(**data.model_kwargs) for other in kept(checkpoint)}
-    augmentations = {}
+    own, augmentations = build(checkpoint.cfg, "augmentation", **data.augmentation_kwargs), {}
+    if not isinstance(own, (*SHOWN[data.kind], NoAugmentation)):
+        augmentations[checkpoint.cfg.augmentation.name] = own
     for each in SHOWN[data.kind]:
         lines = re.sub("(?<!^)([A-Z])", r"_\1", each.__name__).replace("Rel_Drop", "RelDrop")
         augmentations[lines] = each()

@@ -18,7 +18,8 @@ from reldrop import new
 from reldrop.command import _mistakes, find_own_parts
 from reldrop.config import build
 from reldrop.data import Files, ImageListing, image_dataset
-from reldrop.runs.checkpoint import read_checkpoint
+from reldrop.plotting import examples
+from reldrop.runs.checkpoint import Checkpoint, read_checkpoint
 from reldrop.train import check
 from reldrop.training.contracts import check_attribution, check_augmentation, check_backbone
 from reldrop.utils.errors import ReldropError
@@ -61,6 +62,17 @@ def test_parts_of_ones_own_keep_their_promises(parts: Path) -> None:
     check_attribution(build(cfg, "attribution"), model, inputs, targets)
     hidden, _ = build(cfg, "augmentation")(torch.ones(1, 1, 16, 16), targets[:1])
     assert hidden.mean() == 0.75  # a quarter of each square of 8 pixels
+
+
+@pytest.mark.parametrize(("name", "drawn"), [("grid_mask", ["grid_mask"]), ("none", []), ("reldrop_pixel", [])])
+def test_an_own_augmentation_is_drawn_beside_ours(
+    parts: Path, monkeypatch: pytest.MonkeyPatch, name: str, drawn: list[str]
+) -> None:
+    cfg = own_config(parts, f"augmentation={name}")
+    checkpoint = Checkpoint(parts / "last.pt", cfg, {}, 1)
+    monkeypatch.setattr(examples, "occlusion_figure", lambda *arguments: list(arguments[3]))
+    titles = examples.checkpoint_figure(checkpoint, build(cfg, "dataset"), None, None)
+    assert titles == [*drawn, "Random_Erasing", "RelDrop_Block", "RelDrop_Patch", "RelDrop_Pixel"]
 
 
 def test_files_are_read_like_those_of_other_data_sets(tmp_path: Path) -> None:
