@@ -11,7 +11,7 @@ WORKERS ?= 2
 
 demo: setup
 	$(RUN) -m reldrop.train -m augmentation=none,random_erasing,reldrop_block seed=0,1,2 results_dir=$(DEMO)
-	$(RUN) -m reldrop.figures run="$$(ls -d $(DEMO)/runs/digits_resnet_tiny/reldrop_block/seed0-* | head -n 1)" output=$(DEMO)/examples.png
+	$(RUN) -m reldrop.figures run="$$(ls -d $(DEMO)/runs/digits_resnet/reldrop_block/seed0-* | head -n 1)" output=$(DEMO)/examples.png
 	$(RUN) -m reldrop.tables $(DEMO)
 
 # Every table that the runs in RESULTS/runs allow, in all formats, each with the list of its runs.

@@ -25,8 +25,9 @@ PATHS = ("data_dir", "results_dir", "machine.cache_dir")
 
 
 def _experiment_name(dataset: str | None, folder: Text | None, backbone: str) -> str:
-    """Return DATASET_BACKBONE as a name for a folder; a data set without a name has that of its folder."""
-    return re.sub(r"[^\w.+=-]+", "-", f"{dataset or Path(str(folder)).name}_{backbone}").lstrip("-.+=")
+    """Return DATASET_NETWORK as a name for a folder: photos_resnet for resnet18 on the folder my/photos."""
+    network = re.split(r"[_.]|\d\d", backbone)[0]  # without its size
+    return re.sub(r"[^\w.+=-]+", "-", f"{dataset or Path(str(folder)).name}_{network}").lstrip("-.+=")
 
 
 OmegaConf.register_new_resolver("experiment_name", _experiment_name, replace=True)

@@ -33,7 +33,7 @@ def reading_arms(options: argparse.Namespace) -> tuple[dict[str, Callable[[], No
         cfg = compose("train", [f"dataset={options.dataset}"])
     config = cfg.dataset
     listing = _listing(config, machine)
-    texts = [file for file in listing.train.places if file.name.endswith(".txt")]
+    texts = [file for file in listing.train.paths if file.name.endswith(".txt")]
     texts = texts[:: max(1, len(texts) // FILES)][:FILES]
     if not texts:
         raise ReldropError(f"{options.dataset} in {listing.base} has no text files to read")

@@ -31,7 +31,7 @@ def make_run(results: Path, *overrides: str) -> Path:
         cfg = compose("train", [f"results_dir={results}", *DIGITS, *overrides])
     train(cfg)
     seed = next(word for word in [*overrides, "seed=0"] if word.startswith("seed=")).replace("=", "")
-    (folder,) = (results / "runs" / "digits_resnet_tiny" / cfg.augmentation.name).glob(f"{seed}-*")
+    (folder,) = (results / "runs" / "digits_resnet" / cfg.augmentation.name).glob(f"{seed}-*")
     return folder
 
 
@@ -51,7 +51,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def some_run(runs: Path) -> Path:
-    return sorted((runs / "runs" / "digits_resnet_tiny" / "none").iterdir())[0]
+    return sorted((runs / "runs" / "digits_resnet" / "none").iterdir())[0]
 
 
 def test_one_run(runs: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,9 +96,9 @@ def test_a_checkpoint_file(runs: Path, tmp_path: Path) -> None:
 
 
 def test_arms_are_compared_in_pairs(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    evaluations = evaluate(config(runs, f"run={runs}/runs/digits_resnet_tiny/*/seed*", f"output={tmp_path / 'out'}"))
+    evaluations = evaluate(config(runs, f"run={runs}/runs/digits_resnet/*/seed*", f"output={tmp_path / 'out'}"))
     assert len(evaluations) == 4
-    place = tmp_path / "out" / "digits_resnet_tiny-resnet_tiny"
+    place = tmp_path / "out" / "digits_resnet-resnet_tiny"
     text = (place / "comparison.md").read_text()
     assert text.strip() in capsys.readouterr().out
     by_arm = {
@@ -137,12 +137,12 @@ def test_settings_of_one_augmentation_are_told_apart(runs: Path, tmp_path: Path)
 def test_runs_without_a_checkpoint_are_left_out_of_a_comparison(
     runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    empty = runs / "runs" / "digits_resnet_tiny" / "none" / "seed9-00000000"
+    empty = runs / "runs" / "digits_resnet" / "none" / "seed9-00000000"
     empty.mkdir()
     try:
         with pytest.raises(ReldropError, match=r"no run folder with a checkpoint \(config\.yaml, last\.pt not found\)"):
             evaluate(config(runs, f"run={empty}"))
-        options = [f"run={runs}/runs/digits_resnet_tiny/none/seed*", f"output={tmp_path}", "figures=false"]
+        options = [f"run={runs}/runs/digits_resnet/none/seed*", f"output={tmp_path}", "figures=false"]
         assert len(evaluate(config(runs, *options))) == 2
         assert "seed9-00000000" in caplog.text
     finally:

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from reldrop.config import CONFIG_PATH
 from tests.helpers.clouds import cloud, write_text
 from tests.helpers.images import picture
 
@@ -36,12 +38,10 @@ def test_images(tmp_path: Path) -> None:
     said = typed(f"train -m {own} augmentation=none,reldrop_block trainer.epochs=1", tmp_path)
     assert "of 16 images, 3 are for testing" in said
     typed("evaluate run=results/runs/*/*/seed* suite.steps=2 suite.block_draws=1", tmp_path)
-    rows = [
-        line.split("  ") for line in typed("tables", tmp_path).splitlines() if line.startswith("My-photos_resnet_tiny")
-    ]
+    rows = [line.split("  ") for line in typed("tables", tmp_path).splitlines() if line.startswith("My-photos_resnet")]
     assert [row[1].strip() for row in rows[:1]] == ["My photos"]
     assert len(rows) >= 2
-    assert len(list((tmp_path / "results" / "runs" / "My-photos_resnet_tiny").glob("*/seed0-*/evaluation.json"))) == 2
+    assert len(list((tmp_path / "results" / "runs" / "My-photos_resnet").glob("*/seed0-*/evaluation.json"))) == 2
 
 
 @pytest.mark.slow
@@ -55,3 +55,21 @@ def test_clouds(tmp_path: Path) -> None:
     table = typed("tables format=csv", tmp_path)
     assert "scans_pointnet" in table
     assert {"none", "reldrop_point"} <= {word for line in table.splitlines() for word in line.split(",")}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "digits_resnet"),
+        (["dataset=cifar10", "backbone=resnet18"], "cifar10_resnet"),
+        (["dataset=tiny_imagenet", "backbone=timm", "backbone.name=vit_tiny_patch16_224"], "tiny_imagenet_vit"),
+        (["dataset=point_folder", "dataset.folder=my/scans 2", "backbone=pointnet2_ssg"], "scans-2_pointnet2"),
+        (["dataset=image_folder", "dataset.folder='/a/Größe, b'"], "Größe-b_resnet"),
+        (["dataset=image_folder", "dataset.folder=2024", "dataset.name=mine"], "mine_resnet"),
+        (["name=other"], "other"),
+        (["+experiment=shapes_pointnet"], "shapes_pointnet"),
+    ],
+)
+def test_experiments_are_named_by_data_and_network(overrides: list[str], name: str) -> None:
+    with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
+        assert compose("train", overrides).name == name
