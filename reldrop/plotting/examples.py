@@ -47,7 +47,7 @@ def checkpoint_figure(
     """
     earlier = {f"relevance, epoch {other.epoch}": other.network(**data.model_kwargs) for other in kept(checkpoint)}
     own, augmentations = build(checkpoint.cfg, "augmentation", **data.augmentation_kwargs), {}
-    if not isinstance(own, (*SHOWN[data.kind], NoAugmentation)):
+    if type(own) not in (*SHOWN[data.kind], NoAugmentation):
         augmentations[checkpoint.cfg.augmentation.name] = own
     for each in SHOWN[data.kind]:
         lines = re.sub("(?<!^)([A-Z])", r"_\1", each.__name__).replace("Rel_Drop", "RelDrop")
