@@ -5,6 +5,7 @@ The shapes and promises are those of `Attribution`, the base class.
 
 from torch import Tensor, nn
 
+from reldrop.attribution.audit import Audit, check
 from reldrop.attribution.base import Attribution
 from reldrop.attribution.baselines import CenterPrior, InputGradient, RandomRelevance
 from reldrop.attribution.gradient import GradientLRP
@@ -14,6 +15,7 @@ from reldrop.attribution.zennit import ZennitLRP
 
 __all__ = [
     "Attribution",
+    "Audit",
     "CenterPrior",
     "GradientLRP",
     "InputGradient",
@@ -21,6 +23,7 @@ __all__ = [
     "Recycled",
     "ReleaseLRP",
     "ZennitLRP",
+    "check",
     "relevance",
 ]
 

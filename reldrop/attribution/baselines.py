@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.attribution.base import Attribution
-from reldrop.attribution.steps import evaluation_mode
+from reldrop.attribution.evaluation import evaluation_mode
 from reldrop.utils.tensors import channel_axis, positions
 from reldrop.utils.types import Positive, checked
 

@@ -1,48 +1,60 @@
-"""The default attribution: LRP of ReLU networks as a modified gradient, in one forward and one short backward pass."""
+"""The default attribution: LRP as a modified gradient, in one forward and one backward pass of the network itself."""
 
+import contextlib
+from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as global_hooks
 
-from reldrop.attribution import rules
 from reldrop.attribution.base import Attribution
-from reldrop.attribution.graph import Graph
-from reldrop.attribution.steps import evaluation_mode
-from reldrop.utils.errors import ReldropError
+from reldrop.attribution.evaluation import bare, evaluation_mode, no_checkpointing
+from reldrop.attribution.forms import stabilize
+from reldrop.attribution.forward import Diverged, Forward
+from reldrop.attribution.plan import Plan
+from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.tensors import channel_axis
 from reldrop.utils.types import NonNegative, checked
+
+# Shares of the relevance of softmax(q k') v that q, k and v get. Each product gives half to each factor; what the values
+# do not get goes through the softmax to queries and keys, and half of that to either.
+ATTENTION = {"attnlrp": (0.25, 0.25, 0.5), "cplrp": (0.0, 0.0, 1.0)}
 
 
 @checked
 class GradientLRP(Attribution):
-    """LRP with Epsilon (or ZPlus) behind a Flat stem; sums of residual branches are split in proportion.
+    """LRP with Epsilon (or ZPlus, Gamma) behind a Flat stem, for any network that gives logits (B, K).
 
-    Equals what zennit computes with `reldrop.attribution.canonizer.ResidualCanonizer`, without hooks, without
-    parameter gradients, and without a backward pass through the stem. The relevance of each image starts as 1 at its
-    target class, so an image's map sums to the conservation ratio: 1, up to what biases and epsilon absorb.
+    While the network runs, each function of torch that reads a value with relevance is replaced by a form whose gradient is
+    its rule (see `reldrop.attribution.rules` for the table); one backward pass follows. No hooks, no parameter gradients.
+    Equals what zennit computes with `reldrop.attribution.canonizer.ResidualCanonizer`. The relevance of each sample starts
+    as 1 at its class, so that its map sums to 1, up to what biases, epsilon and given values absorb.
 
-    In vision transformers the rules are AttnLRP's (or CP-LRP's): standard deviations of layer norms and the factors of
-    GELUs are taken as given, softmax keeps its gradient; class tokens and embeddings of positions keep what reaches them.
-
-    On point clouds it covers PointNet and PointNet++: relevance follows the winners of a maximum and the chosen
-    neighbors; a difference of positions is a sum like any other; which points are sampled, and the matrices of T-Nets,
-    are taken as given.
+    Divisors of norms, gates, and the factors y / x of smooth activations are taken as given; a product gives half to each
+    factor; class tokens and embeddings of positions keep what reaches them (AttnLRP, Achtibat et al. 2024). On point clouds,
+    relevance follows the winners of a maximum and the chosen neighbors; a difference of positions is a sum like any other;
+    which points are sampled, and the matrices of T-Nets, are taken as given.
 
     Args:
-        epsilon: of the Epsilon rule on convolutions and linear layers (with their batch norms), >= 0; 1e-3 in the
-            release.
-        conv_rule: "epsilon", or "zplus" for the convolutions behind the stem.
-        input_rule: "flat" spreads the relevance of a stem neuron evenly over its receptive field, which on point clouds is one
-            point; "epsilon" goes on to the pixels or coordinates. (The relevance of coordinates depends on where the
+        epsilon: of the Epsilon rule on convolutions and linear layers (with their batch norms), >= 0; 1e-3 in the release.
+        conv_rule: "epsilon", "zplus" or "gamma", of the convolutions behind the stem.
+        input_rule: rule of the stems, the first linear maps. "flat" spreads relevance evenly over what they read, which on
+            point clouds is one point; "wsquare" by squared weights; "box" takes `low` and `high` as bounds of the input
+            (Montavon et al. 2017); "epsilon" goes on to the values. (The relevance of coordinates depends on where the
             origin is, and a point there has none.)
-        stabilizer: epsilon of all other sums (residual, average pool, Flat, ZPlus), >= 0; 1e-6 in zennit.
-        attention: how relevance passes attention in transformers: "attnlrp" (Achtibat et al. 2024) splits it between
-            values, queries and keys; "cplrp" (Ali et al. 2022) hands all of it to the values.
+        stabilizer: epsilon of all other sums (residual, average pool, stems, ZPlus, Gamma), >= 0; 1e-6 in zennit.
+        attention: "attnlrp" (Achtibat et al. 2024) splits relevance between values, queries and keys; "cplrp" (Ali et al.
+            2022) hands all of it to the values.
+        gamma: of the Gamma rule, >= 0.
+        low, high: bounds of normalized inputs, of the rule "box".
+        start: where and as what relevance starts: "one" at the logit of the class (the paper), the "logit" itself, or one
+            behind a "log_softmax" (the release on point clouds).
 
     Raises:
-        ReldropError: if a network holds something these rules do not cover (a gate, a layer norm, an unknown
-            activation).
+        ReldropError: a function of the network has no rule, or its relevance cannot be right.
     """
 
     conserves = True
@@ -50,80 +62,186 @@ class GradientLRP(Attribution):
     def __init__(
         self,
         epsilon: NonNegative = 1e-3,
-        conv_rule: Literal["epsilon", "zplus"] = "epsilon",
-        input_rule: Literal["flat", "epsilon"] = "flat",
+        conv_rule: Literal["epsilon", "zplus", "gamma"] = "epsilon",
+        input_rule: Literal["flat", "epsilon", "wsquare", "box"] = "flat",
         stabilizer: NonNegative = 1e-6,
         attention: Literal["attnlrp", "cplrp"] = "attnlrp",
+        gamma: NonNegative = 0.25,
+        low: float = -3.0,
+        high: float = 3.0,
+        start: Literal["one", "logit", "log_softmax"] = "one",
     ) -> None:
         self.epsilon, self.conv_rule, self.input_rule, self.stabilizer = epsilon, conv_rule, input_rule, stabilizer
-        self.attention = attention
-        self._graphs: WeakKeyDictionary[nn.Module, Graph] = WeakKeyDictionary()
-
-    def check(self, model: nn.Module, inputs: Tensor) -> None:
-        """Refuse `model` if its relevance would be wrong; one of `inputs` serves to compare logits."""
-        self._graph(model, inputs)
+        self.gamma, self.low, self.high, self.start = gamma, low, high, start
+        self.shares = ATTENTION[attention]
+        self._plans: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return the relevance, float32 or finer, of `inputs` for the classes `targets` (B,).
+        """Return the relevance, float32 or finer, of `inputs` for `targets`.
 
-        It is (B, H, W) for images (B, C, H, W) and (B, N) for point clouds (B, N, C), coordinates first. The model is
-        only read: its parameters, gradients, buffers and training flags stay, whatever mode it is in.
-        Runs in the precision of the surrounding autocast. `generator` is not needed.
+        It is (B, H, W) for images (B, C, H, W) and (B, N) for point clouds (B, N, C), coordinates first. Targets are classes
+        (B,), or probabilities (B, K), from which relevance starts in proportion. The model is only read: its parameters,
+        gradients, buffers and training flags stay, whatever mode it is in. Runs in the precision of the surrounding
+        autocast. `generator` is not needed.
+
+        Raises:
+            ReldropError: as for the class, or a class is out of range.
         """
-        graph = self._graph(model, inputs)
-        dtype = _compute_dtype(inputs)
-        # Half precision has little room below 1: move the gradient up, and the relevance down again.
-        scale = 1024.0 if dtype == torch.float16 else 1.0
-        with torch.autocast(inputs.device.type, enabled=False), torch.enable_grad():
-            logits, sources = graph.run(inputs, dtype, from_stem=self.input_rule == "flat")
-            one_hot = torch.zeros_like(logits).scatter_(1, targets[:, None], scale)
-            grads = torch.autograd.grad(logits, [source.value for source in sources], one_hot)
-        with torch.no_grad():
-            wide, axis = _wide(dtype), -1 if graph.stems.on_points else 1
-            parts = (
-                source.spread((source.value * grad).sum(axis, dtype=wide))
-                for source, grad in zip(sources, grads, strict=True)
-            )
-            # Relevance starts as 1 = z * g at the target's logit z. The factor 1 / z of each image is applied last.
-            target_logit = logits.gather(1, targets[:, None])[:, 0].to(wide)
-            start = 1 / (scale * rules.stabilize(target_logit, graph.output_epsilon))
-            relevance = sum(parts)
-            return relevance * start.view(-1, *[1] * (relevance.ndim - 1))
+        probe, logits, forward = self.forward(model, inputs)
+        start = self._start(logits.detach(), targets)
+        weights = start / stabilize(logits.detach().to(start.dtype), forward.plan.start)
+        if not forward.plan.start:
+            weights = torch.where(start == 0, 0, weights)
+        # The size of each sample's factor comes last, and half precision, which has little room below 1, is moved up.
+        largest = torch.linalg.vector_norm(weights, torch.inf, 1, keepdim=True).clamp_(
+            min=torch.finfo(weights.dtype).tiny
+        )
+        weights, scale = weights / largest, 1024.0
+        if logits.dtype == torch.float16:
+            weights, largest = weights * scale, largest / scale
+        with torch.autocast(inputs.device.type, enabled=False):
+            (relevance,) = torch.autograd.grad(logits, probe, weights.to(logits.dtype))
+        relevance = relevance.sum(channel_axis(inputs))
+        return relevance * largest.view(-1, *[1] * (relevance.ndim - 1))
 
-    def _graph(self, model: nn.Module, inputs: Tensor) -> Graph:
-        graph = self._graphs.get(model)
-        if graph is None or not graph.fits(model):
-            graph = Graph(model, self.epsilon, self.conv_rule, self.stabilizer, self.attention)
-            _verify(graph, model, inputs[:1])
-            self._graphs[model] = graph
-        return graph
+    def forward(self, model: nn.Module, inputs: Tensor, audit: bool = False) -> tuple[Tensor, Tensor, Forward]:
+        """Run `model` under the rules, by its plan, which is made, or made anew, if need be.
 
-
-def _compute_dtype(inputs: Tensor) -> torch.dtype:
-    device = inputs.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _verify(graph: Graph, model: nn.Module, inputs: Tensor) -> None:
-    """Refuse a network whose traced steps give other logits than the network itself (in-place tricks, control flow)."""
-    with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False), evaluation_mode(model):
-        expected = model(inputs)
-        found, sources = graph.run(inputs, inputs.dtype, from_stem=True)
-        if not torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max())):
+        Returns:
+            The probe, the logits as a function of it, and the pass.
+        """
+        model = bare(model)
+        if not inputs.is_floating_point() or inputs.ndim not in (3, 4):
             raise ReldropError(
-                f"attribution=gradient does not reproduce the output of {type(model).__name__}: its forward pass depends "
-                "on more than its layers. Choose attribution=zennit, or attribution=input_gradient as a control."
+                f"inputs {tuple(inputs.shape)} of type {inputs.dtype} are no images (B, C, H, W), nor points (B, N, C)"
             )
-        if graph.stems.on_points:
-            maps = [source.spread(source.value.sum(-1)) for source in sources]
-            if any(relevance.shape != inputs.shape[:2] for relevance in maps):
+        device, half = inputs.device.type, inputs.dtype in (torch.float16, torch.bfloat16)
+        enabled = half or torch.is_autocast_enabled(device)
+        dtype = inputs.dtype if half else torch.get_autocast_dtype(device) if enabled else None
+        # Weights cast here must not be found again in training, so the cache of autocast stays out of it.
+        cast = torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False)
+        with cast, evaluation_mode(model), no_checkpointing():
+            plan = self._plans.get(model) or self._recorded(model, inputs[:1], True)
+            for fold in (None, True, False):  # as it is; recorded on this batch; without folding
+                if fold is not None:
+                    plan = self._recorded(model, inputs, fold)
+                with contextlib.suppress(Diverged), _kept_random(plan.random):
+                    result = self._run(model, inputs, plan, audit)
+                    self._plans[model] = plan
+                    return result
+        raise ReldropError(
+            f"attribution=gradient cannot follow {type(model).__name__}: its calls differ from pass to pass"
+        )
+
+    def plan(self, model: nn.Module) -> Plan:
+        """Return the plan by which `model` was last run.
+
+        Raises:
+            KeyError: it was not run yet.
+        """
+        return self._plans[bare(model)]
+
+    def _start(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Relevance (B, K) at the logits."""
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        if targets.ndim == 2:
+            start = targets.to(logits.device, wide)
+        else:
+            try:  # no look at the targets, for which a GPU would have to be waited for
+                start = torch.zeros_like(logits, dtype=wide).scatter_(1, targets[:, None], 1.0)
+            except (RuntimeError, IndexError) as error:
                 raise ReldropError(
-                    f"attribution=gradient cannot tell which points the first layers of {type(model).__name__} read; "
-                    "choose attribution=input_gradient as a control"
-                )
+                    f"targets must be classes from 0 to {logits.shape[1] - 1}, int64 (B,): {first_line(error)}"
+                ) from error
+        if self.start == "logit":
+            return start * logits
+        return start - start.sum(1, keepdim=True) * logits.to(wide).softmax(1) if self.start == "log_softmax" else start
+
+    def _recorded(self, model: nn.Module, inputs: Tensor, fold: bool) -> Plan:
+        """Record a plan; refuse a network whose logits under the rules are not its own."""
+        with _kept_random(True), torch.no_grad():
+            expected = _logits(model(inputs.clone()))
+        if not expected.isfinite().all():
+            raise ReldropError(f"the logits of {type(model).__name__} are not finite, nor is its relevance")
+        with _kept_random(True):
+            _, logits, forward = self._run(model, inputs, None, False)
+        loose = 1e-3 if logits.dtype in (torch.float32, torch.float64) else 5e-2
+        if not torch.allclose(logits, expected, rtol=10 * loose, atol=loose * float(expected.abs().max())):
+            raise ReldropError(
+                f"attribution=gradient does not reproduce the output of {type(model).__name__}: it writes into what it reads "
+                "in a way that the rules do not see. Choose attribution=input_gradient as a control."
+            )
+        forward.plan.settle(forward.maker(logits), self, fold)
+        if self.conv_rule != "epsilon" and not any(call.conv_rule for call in forward.plan.calls):
+            raise ReldropError(
+                f"conv_rule={self.conv_rule} is a rule for convolutions behind the first, and {type(model).__name__} has "
+                "none; set conv_rule=epsilon"
+            )
+        return forward.plan
+
+    def _run(self, model: nn.Module, inputs: Tensor, plan: Plan | None, audit: bool) -> tuple[Tensor, Tensor, Forward]:
+        # Relevance of half precision inputs is added up in float32.
+        probe = inputs.detach().to(torch.promote_types(inputs.dtype, torch.float32)).requires_grad_()
+        forward = Forward(probe, plan, self, audit, model)
+        no_recomputing = torch.autograd.graph.disable_saved_tensors_hooks(
+            "attribution=gradient cannot follow a network that computes values again in its backward pass"
+        )
+        try:
+            with _modules_followed(forward), torch.enable_grad(), no_recomputing, forward:
+                logits = _logits(model(probe))
+        except ReldropError as error:
+            where = f" in module {forward.modules[-1]}" if forward.modules else ""
+            raise ReldropError(
+                f"attribution=gradient cannot propagate relevance through {type(model).__name__}{where}: {error}"
+            ) from error
+        logits = forward.current(logits)
+        if not forward.carries(logits) or (forward.recording and forward.maker(logits) is None):
+            raise ReldropError(
+                f"attribution=gradient finds no relevance in the output of {type(model).__name__}: it is made of values that "
+                "the rules take as given, or that they do not see"
+            )
+        if plan is not None and forward.index != len(plan.calls):
+            raise Diverged
+        return probe, logits, forward
+
+
+def _logits(output: object) -> Tensor:
+    """The logits in what a network returns: a tensor, or that of its name in an output of transformers or torchvision."""
+    logits = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", output)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        found = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(output).__name__}"
+        raise ReldropError(f"the network returns {found}; it must return one tensor of logits (B, K)")
+    return logits
+
+
+def _kept_random(needed: bool) -> contextlib.AbstractContextManager:
+    return torch.random.fork_rng() if needed else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _modules_followed(forward: Forward) -> Iterator[None]:
+    """Keep the names of the modules under way in `forward`, where they are wanted."""
+    if not forward.names:
+        yield
+        return
+
+    def enter(forward: Forward, module: nn.Module, args: tuple) -> None:
+        forward.modules.append(forward.names.get(id(module), forward.modules[-1] if forward.modules else ""))
+
+    def leave(forward: Forward, module: nn.Module, args: tuple, output: object) -> None:
+        name = forward.modules.pop()
+        if forward.audit and name and "." not in name and isinstance(output, Tensor):
+            forward.outputs.pop(name, None)  # it may be called again
+            forward.outputs[name] = output
+
+    handles = (
+        global_hooks.register_module_forward_pre_hook(partial(enter, forward)),
+        global_hooks.register_module_forward_hook(partial(leave, forward)),
+    )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

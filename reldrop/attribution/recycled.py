@@ -4,10 +4,11 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reldrop.attribution.gradient import GradientLRP
-from reldrop.attribution.stems import spread_over_field
+from reldrop.attribution.stems import flat
 from reldrop.data.base import Batch
 from reldrop.data.images.batch_crops import crop_and_flip, crop_back
 from reldrop.data.images.dataset import ImageData
@@ -28,16 +29,29 @@ class Recycled(GradientLRP):
         """Return an empty cache for the training of `model` on `data`.
 
         Raises:
-            ReldropError: the images are not kept whole in memory, or `GradientLRP` does not cover the network.
+            ReldropError: the images are not kept whole in memory, the network does not begin with one plain convolution, or
+                `GradientLRP` does not cover it.
         """
         if not isinstance(data, ImageData) or not isinstance(data.train.images, Tensor):
             raise ReldropError(
                 f"attribution=recycled keeps relevance for whole images in memory, which those of {data.name} are not; "
                 "take attribution=gradient"
             )
-        stem = self._graph(model, data.dummy_input().to(next(model.parameters()))).stems.convolution
-        assert stem is not None, "on images there is one"
+        stem = self.stem(model, data.dummy_input().to(next(model.parameters())))
         return RelevanceCache(stem, data, self.stabilizer)
+
+    def stem(self, model: nn.Module, inputs: Tensor) -> nn.Conv2d:
+        """Return the one convolution that reads `inputs`."""
+        _, _, forward = self.forward(model, inputs)
+        reading = [call for call in forward.plan.calls if call.makers == [None]]
+        weight = reading[0].parameters[0] if len(reading) == 1 and reading[0].stem else None
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d) and module.weight is weight and module.padding_mode == "zeros":
+                return module
+        raise ReldropError(
+            f"attribution=recycled needs a network that begins with one plain convolution, which {type(model).__name__} does "
+            "not; take attribution=gradient"
+        )
 
 
 class RelevanceCache:
@@ -98,7 +112,9 @@ class RelevanceCache:
     @torch.no_grad()
     def _learn(self, batch: Batch, inputs: Tensor, output: Tensor, grad: Tensor) -> None:
         relevance = -(output * grad).sum(1, dtype=torch.float32)
-        maps = spread_over_field(relevance, [inputs], self.stem, self.stabilizer)
+        placement = self.stem.stride, self.stem.padding, self.stem.dilation
+        spread = flat(F.conv2d, inputs, None, placement, {}, self.stem.weight.detach(), self.stabilizer)
+        maps = spread(relevance[:, None]).sum(1)
         largest = maps.abs().amax((1, 2), keepdim=True)
         scaled = torch.where(largest > 0, maps / largest, 0).half()
         before = self.maps[batch.items]

@@ -1,103 +1,111 @@
-"""The stems of a network: its first linear layers, behind which relevance is shared out to pixels or points."""
+"""From relevance behind the first linear maps of a network to relevance of its input.
+
+Before its first linear map, a value is the input itself, only moved (padded, cropped, resized, normalized, cut into
+patches). There the gradient is the relevance already, so that it goes the same way back, whatever the values are.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from reldrop.attribution.steps import Step, refusal
+from reldrop.attribution import forms
+from reldrop.attribution.rules import MOVES, names
+from reldrop.utils.errors import ReldropError
 
-Spread = Callable[..., Tensor]  # relevance behind a stem, and the values that the stem read -> relevance of the input
+PLACES = MOVES | {"interpolate", "avg_pool2d", "adaptive_avg_pool2d"}  # moves, by weights that do not depend on values
+JOINS = names("cat concat concatenate")
+SCALES = frozenset(
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "__add__",
+        "__radd__",
+        "__sub__",
+        "__mul__",
+        "__rmul__",
+        "__truediv__",
+        "batch_norm",
+        "align",
+    ]
+)
 
 
-@dataclass(frozen=True)
-class Stems:
-    """What `find_stems` found.
-
-    Attributes:
-        spread: name of each stem -> how relevance behind it is shared out.
-        convolution: the stem of a network on images.
-        on_points: whether inputs are points (B, N, C), not images.
-        bypassed: whether later layers read the input as well.
-    """
-
-    spread: dict[str, Spread]
-    convolution: nn.Conv2d | None
-    on_points: bool
-    bypassed: bool
-
-
-def find_stems(steps: dict[str, Step], source: str, network: str, stabilizer: float) -> Stems:
-    """Return the first linear layers: one convolution, or, on point clouds, all those that read nothing but the points.
+def stem(name: str, function: Callable[..., Tensor], x: Tensor, real: Tensor | None, arguments: tuple, kwargs: dict,
+         weight: Tensor, settings: Any) -> Callable[[Tensor], Tensor]:  # fmt: skip
+    """Return what takes relevance (B, K, ...) behind a first linear map to what it read, shaped like `x`.
 
     Args:
-        steps: of the network, by name, in order.
-        source: name of the input.
-        network: what to call it in messages.
-        stabilizer: epsilon of the Flat rule.
+        name: of the linear map.
+        function: the linear map, of (input, weight, bias, *arguments, **kwargs).
+        x: what it reads.
+        real: 0 where `x` is padding, 1 elsewhere; None without padding. Padding gets no relevance.
+        arguments: behind the bias, of the function.
+        kwargs: of the function.
+        weight: of the map.
+        settings: the `GradientLRP`.
 
     Raises:
-        ReldropError: the network begins otherwise.
+        ReldropError: `input_rule=flat` where the map reads the whole input at once.
     """
-    carrying = [step for step in steps.values() if step.kind != "choice"]
-    first = carrying[0]
-    layer = next(iter(first.layers.values()), None)
-    if type(layer) is nn.Conv2d and [step for step in carrying if source in step.inputs] == [first]:
-        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            raise refusal(f"the first convolution pads with {layer.padding_mode!r}, {layer.padding!r}")
-        spread = partial(spread_over_field, stem=layer, stabilizer=stabilizer)
-        return Stems({first.name: spread}, layer, False, False)
-    raw, later = _reached_by_points(steps, source)
-    stems = [name for name in raw if steps[name].kind == "linear"]
-    if not stems or any(steps[name].kind not in ("linear", "select", "gate") for name in raw):
-        raise refusal(f"the first layer of {network} is not a single convolution, nor a layer on points (B, N, C)")
-    return Stems(dict.fromkeys(stems, spread_over_points), None, True, bool(later))
+    if name == "grouped_linear":
+        return _to_neighbors(x, arguments[1])
+    if settings.input_rule == "flat":
+        if name == "linear" and x.ndim == 2:
+            raise ReldropError(
+                "the first layer reads all of the input at once, so that input_rule=flat would give each value the same; "
+                "set attribution.input_rule=epsilon"
+            )
+        if name == "linear":
+            return lambda relevance: (relevance.sum(-1, keepdim=True) / x.shape[-1]).expand(x.shape)
+        return flat(function, x, real, arguments, kwargs, weight, settings.stabilizer)
+
+    def compute(u: Tensor, weight: Tensor, bias: None) -> Tensor:
+        return function(u, weight, bias, *arguments, **kwargs)
+
+    kept = x.detach()
+    if settings.input_rule == "wsquare":
+        parts = [(torch.ones_like(kept) if real is None else real.expand(x.shape), weight.square())]
+    else:
+        present = torch.ones_like(kept) if real is None else real
+        low, high = settings.low * present, settings.high * present
+        parts = [(kept, weight), (-low, weight.clamp(min=0)), (-high, weight.clamp(max=0))]
+    return lambda relevance: forms.relevance_of_parts(compute, parts, relevance, settings.stabilizer)
 
 
-def _reached_by_points(steps: dict[str, Step], source: str) -> tuple[list[str], list[str]]:
-    """Names of the steps whose inputs are nothing but points, and of the others that read points all the same."""
-    points = {source}  # what holds input values, only selected or aligned
-    raw, later = [], []
-    for step in steps.values():
-        if step.kind == "choice":
-            continue
-        carrying = [name for name in step.inputs if name == source or steps[name].kind != "choice"]
-        if step.kind == "gate":
-            carrying = carrying[:1]
-        if all(name in points for name in carrying):
-            raw.append(step.name)
-            if step.kind in ("select", "gate"):
-                points.add(step.name)
-        elif any(name in points for name in carrying):
-            later.append(step.name)
-    return raw, later
+def flat(function: Callable[..., Tensor], x: Tensor, real: Tensor | None, arguments: tuple, kwargs: dict, weight: Tensor,
+          stabilizer: float) -> Callable[[Tensor], Tensor]:  # fmt: skip
+    """Flat: evenly to all that a position reads (Lapuschkin et al. 2019); the arguments are those of `stem`.
 
-
-def spread_over_field(relevance: Tensor, arguments: list[Tensor], stem: nn.Conv2d, stabilizer: float) -> Tensor:
-    """Flat rule: share the relevance (B, H', W') of each stem output evenly among the inputs of its receptive field.
-
-    Channels are already summed, and all input channels get the same: a convolution of ones with one channel does both
-    the counting and, transposed, the spreading.
+    One channel does the counting and the spreading for all.
     """
-    size = arguments[0].shape[-2:]
-    channels = stem.in_channels // stem.groups
-    ones = relevance.new_ones(1, 1, *stem.kernel_size)
-    placement = {"stride": stem.stride, "padding": stem.padding, "dilation": stem.dilation}
-    count = channels * F.conv2d(relevance.new_ones(1, 1, *size), ones, **placement)
-    share = channels * relevance[:, None] / (count + stabilizer)
-    return torch.nn.grad.conv2d_input((len(relevance), 1, *size), ones, share, **placement)[:, 0]
+    options = dict(zip(("stride", "padding", "dilation", "groups"), arguments, strict=False)) | kwargs | {"groups": 1}
+    width = x.shape[1]  # every position is counted that often, which divides what it gets evenly among its channels
+    seen = x.new_full((1, 1, *x.shape[2:]), width) if real is None else real[:, :1] * width
+    ones = x.new_ones(1, 1, *weight.shape[2:])
+    stabilizer *= width / weight.shape[1]
+
+    def pull(relevance: Tensor) -> Tensor:
+        behind = relevance.sum(1, keepdim=True)
+        with torch.enable_grad():
+            each = seen.to(behind.dtype).expand(len(behind), *seen.shape[1:]).detach().requires_grad_()
+            count = function(each, ones.to(behind.dtype), None, **options)
+            share = behind / (count.detach() + stabilizer)
+            (spread,) = torch.autograd.grad(count, each, share)
+        return (spread if real is None else spread * real[:, :1]).expand(x.shape)
+
+    return pull
 
 
-def spread_over_points(relevance: Tensor, arguments: list[Tensor]) -> Tensor:
-    """Flat rule on points: all of the relevance goes to the point that a stem output was computed from.
+def _to_neighbors(points: Tensor, index: Tensor) -> Callable[[Tensor], Tensor]:
+    """Flat on neighborhoods: all to the point a neighbor is, what its centroid contributed to the difference as well."""
 
-    That is (B, N) itself for a layer on all points. For one on neighborhoods it is (B, S, K), and a neighbor gets
-    what all centroids that saw it have for it.
-    """
-    if relevance.ndim == 2:
-        return relevance
-    points, _, index = arguments
-    return relevance.new_zeros(points.shape[:2]).scatter_add_(1, index.flatten(1), relevance.flatten(1))
+    def pull(relevance: Tensor) -> Tensor:
+        behind = relevance.sum(-1)
+        found = behind.new_zeros(points.shape[:2]).scatter_add_(1, index.flatten(1), behind.flatten(1))
+        return (found / points.shape[-1])[..., None].expand(points.shape)
+
+    return pull

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from reldrop.utils.overrides import overridable
 from reldrop.utils.point_ops import gather_points
 
 
@@ -51,21 +52,22 @@ class GroupedLinear(nn.Module):
             neighbors = gather_points(points, index)
             offset = neighbors[..., :3] - centroids[:, :, None]
             return self.linear(torch.cat([offset, neighbors[..., 3:]], -1))
-        device = points.device.type
-        with torch.autocast(device, enabled=False):  # see `compute`
-            weight = self.linear.weight
-            grouped = self.compute(points.to(weight.dtype), centroids.to(weight.dtype), index, weight, self.linear.bias)
-        return grouped.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else grouped
+        return grouped_linear(points, self.linear.weight, self.linear.bias, centroids, index)
 
-    @staticmethod
-    def compute(points: Tensor, centroids: Tensor, index: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The layer as a function of its weights, all in one precision.
 
-        It should not be half: the difference of two positions would keep no digit of a small distance.
-        """
-        of_points = F.linear(points, weight, bias)
-        of_centroids = F.linear(centroids, weight[:, :3])
-        return gather_points(of_points, index).add_(-of_centroids[:, :, None])  # negated where it is small
+@overridable
+def grouped_linear(points: Tensor, weight: Tensor, bias: Tensor, centroids: Tensor, index: Tensor) -> Tensor:
+    """`GroupedLinear` as a function of its weights.
+
+    Under autocast as well it computes in full precision: the difference of two positions in half precision would keep no
+    digit of a small distance.
+    """
+    device, cast = points.device.type, torch.is_autocast_enabled(points.device.type)
+    with torch.autocast(device, enabled=False):
+        of_points = F.linear(points.to(weight.dtype), weight, bias)
+        of_centroids = F.linear(centroids.to(weight.dtype), weight[:, :3])
+        grouped = gather_points(of_points, index).add_(-of_centroids[:, :, None])  # negated where it is small
+    return grouped.to(torch.get_autocast_dtype(device)) if cast else grouped
 
 
 class NormMax(nn.Module):
@@ -87,10 +89,12 @@ class NormMax(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # In half precision, F.batch_norm has kernels that mix it with full precision; the function below has not.
-        if self.plain or not self.training or x.dtype in (torch.float16, torch.bfloat16):
-            x = self.norm(x)
-            return (F.relu(x) if self.rectify else x).max(-2).values
         norm = self.norm
+        if self.plain or (self.training and x.dtype in (torch.float16, torch.bfloat16)):
+            x = norm(x)
+            return (F.relu(x) if self.rectify else x).max(-2).values
+        if not self.training:
+            return norm_max(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps, self.rectify)
         norm.num_batches_tracked.add_(1)
         groups = x.flatten(0, -3)
         statistics = torch.batch_norm_update_stats(
@@ -98,6 +102,15 @@ class NormMax(nn.Module):
         )
         pooled = _NormMax.apply(groups, norm.weight, norm.bias, *statistics, norm.eps)
         return (F.relu(pooled) if self.rectify else pooled).view(*x.shape[:-2], -1)
+
+
+@overridable
+def norm_max(
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float, rectify: bool
+) -> Tensor:
+    """`NormMax` in evaluation mode, as a function of its parameters and statistics."""
+    x = F.batch_norm(x.flatten(0, -2), mean, variance, weight, bias, eps=eps).view_as(x)
+    return (F.relu(x) if rectify else x).max(-2).values
 
 
 class _NormMax(Function):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.backbones.point_layers import NormMax, PointNorm, SharedLayers
+from reldrop.utils.overrides import overridable
 from reldrop.utils.point_ops import align
 
 
@@ -28,6 +29,12 @@ class TransformNet(nn.Module):
         """Return matrices (B, size, size) for points (B, N, size)."""
         offset = self.head(self.pool(self.last(self.shared(points)))).view(-1, self.size, self.size)
         return offset + torch.eye(self.size, device=points.device, dtype=offset.dtype)
+
+
+@overridable
+def predicted_matrix(points: Tensor, net: TransformNet) -> Tensor:
+    """Return net(points): an attribution takes these matrices as given."""
+    return net(points)
 
 
 class PointNet(nn.Module):
@@ -62,9 +69,9 @@ class PointNet(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """Return logits (B, num_classes) of points (B, N, channels), for any N."""
         xyz = points[..., :3]
-        aligned = align(xyz, self.align_input(xyz))
+        aligned = align(xyz, predicted_matrix(xyz, self.align_input))
         x = self.first(torch.cat([aligned, points[..., 3:]], -1))
-        matrix = self.align_features(x)
+        matrix = predicted_matrix(x, self.align_features)
         self.penalty = self.orthogonality * not_orthogonal(matrix) if self.training else None
         x = align(x, matrix)
         return self.head(self.pool(self.last(self.middle(x))))

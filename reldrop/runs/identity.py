@@ -21,7 +21,12 @@ OUTSIDE = ("machine", "monitor", "tracking", "launcher", "scale", "data_dir", "r
 
 # Settings that came to conf/ after runs of this version had been made: "group.setting" -> the value that those runs had
 # without it. With this value, a setting is no part of the hash; so it must stay, also when the default changes later.
-ADDED_LATER: dict[str, Any] = {}
+ADDED_LATER: dict[str, Any] = {
+    "attribution.gamma": 0.25,
+    "attribution.low": -3.0,
+    "attribution.high": 3.0,
+    "attribution.start": "one",
+}
 
 
 def identity(cfg: DictConfig) -> dict[str, Any]:

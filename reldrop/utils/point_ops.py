@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
+from reldrop.utils.overrides import overridable
 
+
+@overridable
 @torch.no_grad()
 def farthest_points(xyz: Tensor, count: int) -> Tensor:
     """Farthest point sampling: each next point is the one farthest from all chosen so far (Eldar et al. 1997).
@@ -34,6 +37,7 @@ def farthest_points(xyz: Tensor, count: int) -> Tensor:
     return chosen
 
 
+@overridable
 @torch.no_grad()
 def ball_query(xyz: Tensor, centroids: Tensor, radius: float, count: int) -> Tensor:
     """Find up to `count` points within `radius` of each centroid, the first ones in the order of the cloud.
@@ -55,6 +59,7 @@ def ball_query(xyz: Tensor, centroids: Tensor, radius: float, count: int) -> Ten
     return torch.where(found < xyz.shape[1], found, found[..., :1]).clamp_(max=xyz.shape[1] - 1)
 
 
+@overridable
 def gather_points(values: Tensor, index: Tensor) -> Tensor:
     """Return the rows that `index` names: values (B, N, C), index (B, ...) -> (B, ..., C)."""
     batch, size, channels = values.shape
@@ -63,6 +68,7 @@ def gather_points(values: Tensor, index: Tensor) -> Tensor:
     return torch.nn.functional.embedding(index + first, values.reshape(batch * size, channels))
 
 
+@overridable
 def align(points: Tensor, matrix: Tensor) -> Tensor:
     """Return the points (B, N, C) multiplied by the matrix (B, C, C) of their cloud."""
     return torch.bmm(points, matrix)

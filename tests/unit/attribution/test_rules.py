@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from reldrop.attribution import GradientLRP
-from reldrop.attribution.rules import epsilon_identity, epsilon_relu, stabilize, zplus
+from reldrop.attribution.forms import damped, rectified, stabilize, zplus
 from tests.helpers.attribution import images
 from tests.helpers.networks import randomize, timm_model
 
@@ -56,16 +56,16 @@ def test_one_layer_by_hand() -> None:
 
 def test_rules_against_their_formulas() -> None:
     z = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0], dtype=torch.float64, requires_grad=True)
-    (grad,) = torch.autograd.grad(epsilon_identity(z, 0.5).sum(), z)
+    (grad,) = torch.autograd.grad(damped(z, 0.5).sum(), z)
     torch.testing.assert_close(grad, torch.tensor([0.8, 0.5, 0.0, 0.5, 0.8]).double())
-    (grad,) = torch.autograd.grad(epsilon_relu(z, 0.5).sum(), z)
+    (grad,) = torch.autograd.grad(rectified(z, 0.5).sum(), z)
     torch.testing.assert_close(grad, torch.tensor([0.0, 0.0, 0.0, 0.5, 0.8]).double())
     torch.testing.assert_close(stabilize(z.detach(), 0.1)[2], torch.tensor(0.1).double())
 
     x, w, b = (torch.randn(*shape, dtype=torch.float64) for shape in ((4, 3), (2, 3), (2,)))
     r = torch.randn(4, 2, dtype=torch.float64)
     x.requires_grad_()
-    z = zplus(x, w, b, torch.nn.functional.linear, nonnegative=False, epsilon=1e-6)
+    z = zplus(torch.nn.functional.linear, x, w, b, 1e-6)
     (grad,) = torch.autograd.grad(z, x, r / z.detach())
     share = x.clamp(min=0)[:, None] * w.clamp(min=0) + x.clamp(max=0)[:, None] * w.clamp(max=0)  # (4, 2, 3)
     total = share.sum(-1) + b.clamp(min=0)

@@ -1,0 +1,56 @@
+"""A network as it is evaluated: bare of wrappers, in evaluation mode, without checkpointing."""
+
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch.utils.checkpoint
+from torch import nn
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Return the network inside wrappers that compile it or spread it over devices."""
+    while hasattr(model, "_orig_mod") or isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+    return model
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put `model` into evaluation mode, and give each submodule its own training flag back afterwards.
+
+    By `train()` and `eval()`, which some networks use to drop what they keep for evaluation.
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            if module.training != training:
+                module.train(training)
+
+
+@contextmanager
+def no_checkpointing() -> Iterator[None]:
+    """Keep all activations: what the backward pass computed again, it would compute without rules."""
+
+    def nothing(*args: Any, **kwargs: Any) -> Iterator[None]:
+        yield
+
+    def run(function: Any, preserve: bool, *args: Any) -> Any:
+        return function(*args)
+
+    plain = {
+        "CheckpointFunction": types.SimpleNamespace(apply=run),
+        "_checkpoint_without_reentrant_generator": nothing,
+        "_checkpoint_without_reentrant_generator_impl": nothing,  # of newer torch
+    }
+    module = vars(torch.utils.checkpoint)
+    kept = {key: module[key] for key in plain if key in module}
+    module.update({key: plain[key] for key in kept})
+    try:
+        yield
+    finally:
+        module.update(kept)
