@@ -132,18 +132,12 @@ def _explained(error: HydraException | OmegaConfBaseException, words: Sequence[s
         key, equals, value = str(error.override).partition("=")
         if not equals:
             return f"{key} is no setting; settings are KEY=VALUE, see --help"
-        if first_line(error).startswith("Ambiguous value"):
-            return f"{key} has several values; for several runs: -m {key}={value}; for a list: {key}=[{value}]"
-        return (
-            f"{error.override} cannot be read ({first_line(error)}); if it is one value, quote it: \"{key}='{value}'\""
-        )
+        return f"{error.override} cannot be read ({said}); if it is one value, quote it: \"{key}='{value}'\""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return unknown(f"{group}={choice} is not a choice", choice, error.options)
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    return (
-        _misspelled(words, name) or f"the configuration cannot be composed: {first_line(error)} ({first_line(cause)})"
-    )
+    cause = f" ({first_line(error.__cause__)})" if error.__cause__ else ""
+    return _misspelled(words, name) or f"the configuration cannot be composed: {said}{cause}"
 
 
 def _misspelled(words: Sequence[str], name: str) -> str | None:

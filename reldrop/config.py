@@ -78,27 +78,21 @@ class Scale:
     suffix: str
 
 
-def check(
-    settings: DictConfig | Mapping[str, Any], target: Callable[..., Any], group: str = "", groups: Sequence[str] = ()
-) -> None:
+def check(settings: DictConfig | Mapping[str, Any], target: Callable[..., Any], groups: Sequence[str] = ()) -> None:
     """Refuse settings that `target` does not take, and settings of `groups` in it that those do not take.
 
     Raises:
         ReldropError: naming the key, its value, and what would be right.
     """
     content = resolved(settings)
-    check_settings(content, target, group)
-    for each in groups:
-        if each in content:
-            check_settings(content[each], _target(content[each], each), each)
+    check_settings(content, target)
+    for group in groups:
+        if group in content:
+            check_settings(content[group], _target(content[group], group), group)
 
 
 def check_group(cfg: DictConfig, group: str) -> None:
-    """Refuse settings of a group that what it describes does not take.
-
-    Raises:
-        ReldropError: naming the key, its value, and what would be right.
-    """
+    """Refuse settings of a group that what it describes does not take, by a `ReldropError` as `check` does."""
     content = resolved(cfg[group])
     check_settings(content, _target(content, group), group)
 

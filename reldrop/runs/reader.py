@@ -24,7 +24,7 @@ class UnreadableRun(ReldropError):
 
 
 class RunFolder:
-    """A run on disk.
+    """A run on disk. What reads a file raises `UnreadableRun` where the file is damaged.
 
     Files:
         config.yaml: the resolved configuration of the last start, or of the first one that is still to come.
@@ -52,54 +52,30 @@ class RunFolder:
 
     @property
     def config(self) -> DictConfig:
-        """The resolved configuration.
-
-        Raises:
-            UnreadableRun: if it is missing, damaged, or none of a run.
-        """
+        """The resolved configuration, see `read_config`."""
         return read_config(self.path / "config.yaml")
 
     @property
     def overrides(self) -> list[str] | None:
-        """The words that the configuration was composed with; None if they are not known.
-
-        Raises:
-            UnreadableRun: if the file is damaged.
-        """
+        """The words that the configuration was composed with; None if they are not known."""
         words = self._read("overrides.yaml", OmegaConf.load, "delete it")
         return None if words is None else OmegaConf.to_container(words)  # type: ignore[return-value]
 
     def environment(self) -> list[dict[str, Any]]:
-        """Return what each start ran on, see `reldrop.runs.environment`.
-
-        Raises:
-            UnreadableRun: if the file is damaged.
-        """
+        """Return what each start ran on, see `reldrop.runs.environment`."""
         return self._read("environment.json", lambda path: list(_json(path)["starts"]), "delete it") or []
 
     def summary(self) -> dict[str, Any] | None:
-        """Return the result; None if the run is not finished.
-
-        Raises:
-            UnreadableRun: if the file is damaged.
-        """
+        """Return the result; None if the run is not finished."""
         summary = self._read("summary.json", _json, "delete it, and the same command writes it again")
         return summary and {key: value for key, value in summary.items() if key != "identity_version"}
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the records of the metrics log; a last line that was cut off in writing does not count.
-
-        Raises:
-            UnreadableRun: for a line that is no JSON.
-        """
+        """Return the records of the metrics log; a last line that was cut off in writing does not count."""
         return self._read("metrics.jsonl", lambda path: [json.loads(line) for line in _lines(path)], OVER) or []
 
     def evaluations(self) -> dict[str, Any]:
-        """Return the content of each evaluation, by the name of its file.
-
-        Raises:
-            UnreadableRun: if one is damaged.
-        """
+        """Return the content of each evaluation, by the name of its file."""
         files = sorted(self.path.glob("*.json"))
         others = [file.stem for file in files if file.stem not in ("summary", "environment")]
         return {name: self._read(f"{name}.json", _json, "evaluate the run again") for name in others}
@@ -140,11 +116,7 @@ class RunFolder:
 
     @property
     def progress(self) -> str:
-        """Finished epochs of all, or steps where those are limited.
-
-        Raises:
-            UnreadableRun: if the metrics log or the configuration is damaged.
-        """
+        """Finished epochs of all, or steps where those are limited."""
         last = self._read("metrics.jsonl", lambda path: json.loads((_lines(path) or ["{}"])[-1]), OVER) or {}
         trainer = self.config.trainer
         if (limit := trainer.get("max_steps")) is not None:

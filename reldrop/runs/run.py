@@ -63,10 +63,8 @@ class Run(RunFolder):
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        # An interrupt is no failure of the run, and a full disk must not hide the error that is on its way.
-        if isinstance(error, Exception) and not self.finished:
-            with suppress(OSError):
-                self.fail(error)
+        if not self.finished:
+            _fail(self.path, error)
         self.close()
 
     def close(self) -> None:
@@ -74,11 +72,7 @@ class Run(RunFolder):
         self._lock.release()
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Return the content of a checkpoint, with its tensors on the CPU; None if there is none of that name.
-
-        Raises:
-            UnreadableRun: if the file is truncated or otherwise damaged.
-        """
+        """Return the content of a checkpoint, with its tensors on the CPU; None if there is none of that name."""
         return self._read(name, load_state, f"delete it to go on without it, or {OVER}")
 
     def log(self, record: dict[str, Any]) -> None:
@@ -119,10 +113,6 @@ class Run(RunFolder):
         with self._writing("summary.json"):
             write_json_atomic(self.path / "summary.json", {**summary, "identity_version": IDENTITY_VERSION})
             (self.path / "FAILED").unlink(missing_ok=True)
-
-    def fail(self, error: BaseException) -> None:
-        """Keep the traceback of `error` in the file FAILED until the next start, unless another process has failed before."""
-        _fail(self.path, error)
 
     def _writing(self, name: str) -> AbstractContextManager[None]:
         return writing(f"{name} to run folder {self.path}", "the same command goes on from the last checkpoint")
@@ -166,9 +156,7 @@ class NullRun:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception):
-            with suppress(OSError):
-                _fail(self.path, error)
+        _fail(self.path, error)
 
     def log(self, *args: Any) -> None:
         """Do nothing: the first process does it, and passes on what it has read."""
@@ -276,10 +264,11 @@ def _lock(folder: Path) -> FileLock:
     return lock
 
 
-def _fail(folder: Path, error: BaseException) -> None:
+def _fail(folder: Path, error: BaseException | None) -> None:
     """Write FAILED, unless another process of the run has: its failure is the reason for this one."""
-    if not (folder / "FAILED").exists():
-        write_text_atomic(folder / "FAILED", "".join(traceback.format_exception(error)))
+    if isinstance(error, Exception) and not (folder / "FAILED").exists():  # an interrupt is no failure
+        with suppress(OSError):  # a full disk must not hide the error that is on its way
+            write_text_atomic(folder / "FAILED", "".join(traceback.format_exception(error)))
 
 
 def _line(record: dict[str, Any]) -> bytes:

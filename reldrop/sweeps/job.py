@@ -13,11 +13,7 @@ MODULE = "reldrop.train"  # that trains a folder
 
 @dataclass(frozen=True)
 class Job:
-    """A prepared run.
-
-    Args:
-        folder: of the run; it holds the configuration from when the sweep began, so later changes of files do not matter.
-    """
+    """A prepared run. Its folder holds the configuration from when the sweep began: later changes of files do not matter."""
 
     folder: Path
 
@@ -29,7 +25,7 @@ class Job:
     @property
     def command(self) -> list[str]:
         """What trains the run in a process of its own."""
-        return [sys.executable, "-m", MODULE, *self._arguments]
+        return [sys.executable, "-m", MODULE, f"run={_quoted(self.folder)}"]
 
     def __call__(self) -> str | None:
         """Do the same in this process; return what went wrong, in a line, or None.
@@ -37,7 +33,7 @@ class Job:
         Raises:
             SystemExit: after a signal, or if submitit has put the job back into the queue.
         """
-        sys.argv = [MODULE, *self._arguments]
+        sys.argv = self.command[2:]
         try:
             runpy.run_module(MODULE, run_name="__main__")
         except SystemExit as stop:
@@ -51,10 +47,6 @@ class Job:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
-
-    @property
-    def _arguments(self) -> list[str]:
-        return [f"run={_quoted(self.folder)}"]
 
 
 class Launcher(Protocol):

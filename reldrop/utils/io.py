@@ -1,6 +1,5 @@
 """Files that are written as a whole or not at all, and files that are built once."""
 
-import errno
 import json
 import logging
 import math
@@ -12,11 +11,9 @@ from typing import IO, Any, TypeVar
 
 from reldrop.utils.errors import ReldropError, first_line
 
-Content = TypeVar("Content")
+T = TypeVar("T")
 
 logger = logging.getLogger("reldrop")
-
-T = TypeVar("T")
 
 
 def load_or_build(path: Path, load: Callable[[Path], T], build: Callable[[Path], None], lock: Path, name: str) -> T:
@@ -100,38 +97,19 @@ def absolute(path: Any) -> Path:
 
 @contextmanager
 def writing(what: str, advice: str = "") -> Iterator[None]:
-    """Say in one sentence that something cannot be written, and perhaps what to do about it.
-
-    Raises:
-        ReldropError: in place of any `OSError` of the block.
-    """
+    """Raise a `ReldropError` in place of any `OSError` of the block: what cannot be written, and perhaps what to do."""
     try:
         yield
     except OSError as error:
         raise ReldropError(f"cannot write {what} ({error.strerror or error}){advice and '; '}{advice}") from error
 
 
-def read(
-    path: Path, load: Callable[[Path], Content], advice: str = "", kind: type[ReldropError] = ReldropError
-) -> Content:
-    """Return what `load` makes of a file.
-
-    Args:
-        path: the file.
-        load: reads it; what it raises goes into the message.
-        advice: what to do about a damaged file.
-        kind: of the error.
-
-    Raises:
-        ReldropError: if the file is damaged, missing, or may not be read.
-    """
+def read(path: Path, load: Callable[[Path], T], advice: str = "", kind: type[ReldropError] = ReldropError) -> T:
+    """Return what `load` makes of a file; an error becomes one of `kind`, with the advice."""
     try:
         return load(path)
     except Exception as error:  # depending on which bytes are wrong, almost any
-        is_damaged = (
-            not isinstance(error, OSError) or error.errno == errno.EINVAL
-        )  # torch's, of a file that was cut off
-        what = "is damaged" if is_damaged else "cannot be read"
+        what = "cannot be read" if isinstance(error, OSError) else "is damaged"
         raise kind(f"{path} {what} ({first_line(error)}){advice and '; '}{advice}") from error
 
 
