@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,20 +32,6 @@ def _experiment_name(dataset: str | None, folder: Text | None, backbone: str) ->
 
 OmegaConf.register_new_resolver("experiment_name", _experiment_name, replace=True)
 
-GROUPS = (
-    "dataset",
-    "backbone",
-    "augmentation",
-    "attribution",
-    "optimizer",
-    "scheduler",
-    "trainer",
-    "monitor",
-    "machine",
-    "tracking",
-    "launcher",
-)
-
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -69,6 +55,9 @@ class RunSettings:
     tracking: Group
     launcher: Group
     scale: Group
+
+
+GROUPS = tuple(each.name for each in fields(RunSettings) if each.type is Group and each.name != "scale")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from reldrop.command import run_command
 from reldrop.config import check_inputs, check_keys, check_scale
 from reldrop.distributed.launch import disconnect
-from reldrop.sweeps.hydra_launcher import register
 from reldrop.sweeps.outcomes import report
+from reldrop.sweeps.sweep import register
 from reldrop.utils.io import absolute
 
 # What trains is imported where it is used: a mistake in the configuration is to be named before torch is imported.

@@ -2,11 +2,17 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from reldrop.config import absolute_paths, build, check_group
@@ -20,27 +26,19 @@ from reldrop.sweeps.outcomes import result_of, results
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import writing
 
+PACKAGE = "hydra_plugins"
+
 logger = logging.getLogger("reldrop")
 
 
-class Sweep:
-    """Gives the runs that are missing to the launcher.
+class Sweep(Launcher):
+    """Gives the runs of a sweep that are missing to the launcher of the configuration; it is Hydra's hydra/launcher=reldrop."""
 
-    Args:
-        loader: composes the configuration of each run.
-        config: the composed configuration of the sweep, with the node `hydra`.
-        train: trains the run of a configuration in this process.
-        check: refuses a configuration with a mistake.
-    """
+    train: Callable[[DictConfig], Any]
+    check: Callable[[DictConfig], None]
 
-    def __init__(
-        self,
-        loader: ConfigLoader,
-        config: DictConfig,
-        train: Callable[[DictConfig], Any],
-        check: Callable[[DictConfig], None],
-    ) -> None:
-        self._loader, self._config, self._train, self._check = loader, config, train, check
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._loader, self._config = hydra_context.config_loader, config
         absolute_paths(config)
         check_group(config, "launcher")
         self._launcher = build(config, "launcher")
@@ -52,9 +50,9 @@ class Sweep:
         with writing(f"to folder {self._logs}", "set results_dir to a folder that can be written"):
             self._logs.mkdir(parents=True, exist_ok=True)
 
-    def launch(self, overrides: list[list[str]]) -> list[float]:
-        """Train the runs of these overrides; return their test accuracies, nan where there is none."""
-        runs = [self._compose(each) for each in overrides]
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Train the runs of these overrides; return for each its test accuracy, or nan: a failed one is in the table."""
+        runs = [self._compose(list(each)) for each in job_overrides]
         configs = {folder: cfg for folder, cfg, _ in runs}
         missing = {folder: words for folder, cfg, words in runs if cfg.force or RunFolder(folder).summary() is None}
         logger.info("%d runs, of which %d are to be trained", len(configs), len(missing))
@@ -66,7 +64,7 @@ class Sweep:
         for folder, message in zip(missing, messages, strict=True):
             found[folder] = result_of(folder, "finished" if self._launcher.waits else "submitted", message)
         results.extend(found.values())
-        return [found[folder].accuracy for folder, _, _ in runs]
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=found[folder].accuracy) for folder, _, _ in runs]
 
     def _compose(self, overrides: list[str]) -> tuple[Path, DictConfig, list[str]]:
         """Compose the configuration of a run and check it, so that nothing begins with a mistake in one of them.
@@ -78,7 +76,7 @@ class Sweep:
         cfg = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
         try:
             absolute_paths(cfg)
-            self._check(cfg)
+            self.check(cfg)
             return run_folder(cfg), cfg, list(composed.hydra.overrides.task)
         except ReldropError as error:
             own = [override for override in overrides if not override.startswith("launcher")]
@@ -95,10 +93,28 @@ class Sweep:
             return self._launcher.run(
                 [Job(folder) for folder in missing],
                 self._logs,
-                lambda folder: self._train(OmegaConf.merge(configs[folder], {"force": False})),
+                lambda folder: self.train(OmegaConf.merge(configs[folder], {"force": False})),
             )
         except ReldropError:
             if launched().rank == 0:
                 for folder in new:
                     discard(folder)
             raise
+
+
+def register(train: Callable[[DictConfig], Any], check: Callable[[DictConfig], None]) -> None:
+    """Make `Sweep` known to Hydra; call it before `hydra.main` runs.
+
+    Hydra takes launchers only from the package hydra_plugins, so `Sweep` gets a name there.
+
+    Args:
+        train: trains the run of a configuration in this process.
+        check: refuses a configuration with a mistake.
+    """
+    Sweep.train, Sweep.check = staticmethod(train), staticmethod(check)
+    Sweep.__module__ = f"{PACKAGE}.reldrop"
+    Plugins.instance().register(Sweep)
+    with suppress(ImportError):  # there is one if another plugin is installed
+        import_module(PACKAGE)
+    package = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE))
+    package.reldrop = sys.modules[Sweep.__module__] = sys.modules[__name__]
