@@ -52,7 +52,7 @@ def main() -> None:
         rows.append([group, name, str(count), *cells])
         print(*rows[-1], sep="\t", flush=True)
     if arguments.output:
-        text = format_columns([HEADER, *rows])
+        text = "\n".join(format_columns([HEADER, *rows]))
         arguments.output.write_text(f"```\n{text}\n\n{good} of {len(rows)}\n```\n", encoding="utf-8")
     print(f"{good} of {len(rows)}")
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from reldrop.attribution.audit import Audit, check
 from reldrop.attribution.base import Attribution
 from reldrop.attribution.baselines import CenterPrior, InputGradient, RandomRelevance
+from reldrop.attribution.captum import Captum
 from reldrop.attribution.gradient import GradientLRP
 from reldrop.attribution.recycled import Recycled
 from reldrop.attribution.release import ReleaseLRP
@@ -16,6 +17,7 @@ from reldrop.attribution.zennit import ZennitLRP
 __all__ = [
     "Attribution",
     "Audit",
+    "Captum",
     "CenterPrior",
     "GradientLRP",
     "InputGradient",

@@ -69,7 +69,12 @@ def rectified(z: Tensor, epsilon: float, in_place: bool = False) -> Tensor:
     """
     a = z.detach().relu_() if in_place else z.detach().relu()
     epsilon = _representable(epsilon, z)
-    return with_gradient(z, a, lambda grad: a.div(a + epsilon).mul_(grad))
+
+    def pull(grad: Tensor) -> Tensor:
+        share = a + epsilon
+        return torch.div(a, share, out=share).mul_(grad)
+
+    return with_gradient(z, a, pull)
 
 
 def activated(x: Tensor, y: Tensor, epsilon: float = 0.0) -> Tensor:
@@ -77,8 +82,8 @@ def activated(x: Tensor, y: Tensor, epsilon: float = 0.0) -> Tensor:
     kept, epsilon = x.detach(), _representable(epsilon, x)
 
     def pull(grad: Tensor) -> Tensor:
-        away_from_zero = torch.copysign(kept.new_full((), epsilon), kept).add_(kept)
-        return y.div(away_from_zero).mul_(grad)
+        factor = torch.copysign(kept.new_full((), epsilon), kept).add_(kept)
+        return torch.div(y, factor, out=factor).mul_(grad)
 
     return with_gradient(x, y, pull)
 

@@ -1,6 +1,7 @@
 """Attribution by zennit, on a copy of the network: slow, independent of our own rules, and open to other composites."""
 
 import copy
+import logging
 from typing import Any, Literal
 
 import torch
@@ -10,6 +11,8 @@ from reldrop.attribution.base import Attribution
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.tensors import channel_axis
 from reldrop.utils.types import NonNegative, checked
+
+_log = logging.getLogger(__name__)
 
 
 @checked
@@ -49,6 +52,7 @@ class ZennitLRP(Attribution):
         output: Literal["logits", "log_softmax"] = "logits",
     ) -> None:
         self.output = output
+        self._trusted = canonizer != "timm" or output != "logits" or not composite.startswith("epsilon")
         self.composite = _build_composite(composite, canonizer, epsilon, dict(options or {}))
 
     def __call__(
@@ -65,7 +69,18 @@ class ZennitLRP(Attribution):
             if self.output == "log_softmax":
                 scores = scores.log_softmax(1)
             (relevance,) = torch.autograd.grad(scores, x, torch.zeros_like(scores).scatter_(1, targets[:, None], 1.0))
-        return relevance.sum(channel_axis(inputs))
+        relevance = relevance.sum(channel_axis(inputs))
+        if not self._trusted:
+            self._trusted = True  # said once
+            total = float(relevance.flatten(1).sum(1).abs().nanmedian())
+            if not 1e-3 < total < 1e3:
+                _log.warning(
+                    "attribution=zennit: relevance of %s sums to %.1e, where about 1 is meant: zennit has no rule for some of "
+                    "what this network does, and its maps cannot be trusted",
+                    type(model).__name__,
+                    total,
+                )
+        return relevance
 
 
 def _build_composite(name: str, canonizer: str, epsilon: float | None, options: dict[str, Any]) -> Any:

@@ -136,7 +136,7 @@ def test_zennit_gives_the_same_masks_and_curves(tmp_path: Path, monkeypatch: pyt
 
         monkeypatch.setattr(RelDropBlock, "mask", keep)
         train(config(tmp_path, *QUICK, f"attribution={attribution}", "augmentation=reldrop_block", "optimizer.lr=0.01"))
-    assert len(found["gradient"]) == 22  # the first in the trial before training
+    assert len(found["gradient"]) == 23  # the first two in the trial before training
     assert all(torch.equal(one, other) for one, other in zip(*found.values(), strict=True))
     curves = [metrics(folder.parent) for folder in sorted(tmp_path.rglob("metrics.jsonl"))]
     for one, other in zip(*curves, strict=True):
