@@ -66,7 +66,7 @@ def evaluate(cfg: DictConfig) -> "list[Evaluation]":
     from reldrop.runs.reader import find_runs
 
     suite, place = build(cfg, "suite"), machine(cfg)
-    device = one_device(place.accelerator, settings.precision, "machine.")
+    device = one_device(place.accelerator, settings.precision)
     how = (settings.limit, settings.batch_size, settings.preprocessing, place.processes, place.progress)
     options = Options(device, build(cfg, "attribution"), paths.get("data_dir"), *how)
     for group in GROUPS:  # their names say which they are, so that code can move

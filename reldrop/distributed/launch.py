@@ -64,7 +64,7 @@ def start_fabric(accelerator: str, precision: str, batch_size: int) -> "Fabric":
     # them in each forward pass, also in evaluation, where processes have unequal numbers of batches. Its name for that changes.
     names = inspect.signature(DistributedDataParallel).parameters
     copying = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
-    fabric = _fabric(
+    fabric = one_device(
         accelerator,
         precision,
         "trainer.precision",
@@ -78,26 +78,24 @@ def start_fabric(accelerator: str, precision: str, batch_size: int) -> "Fabric":
     return fabric
 
 
-def one_device(accelerator: str, precision: str, key: str = "precision") -> "Fabric":
-    """Return Fabric for one device and this process alone.
+def one_device(accelerator: str, precision: str, key: str = "precision", several: str = "", **options: Any) -> "Fabric":
+    """Return Fabric for one device and this process alone, unless `options` say otherwise.
 
     Args:
         key: of the precision in the configuration, for messages.
+        several: for messages as well: by how many processes it is used.
+        options: further ones of Fabric.
 
     Raises:
         ReldropError: the device or the precision is unavailable.
     """
-    return _fabric(accelerator, precision, key, devices=1)
-
-
-def _fabric(accelerator: str, precision: str, key: str, several: str = "", **options: Any) -> "Fabric":
     from lightning_fabric import Fabric
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The `srun` command is available")  # one process does without
-            fabric = Fabric(accelerator=accelerator, precision=precision, **options)
+            fabric = Fabric(accelerator=accelerator, precision=precision, **{"devices": 1, **options})
     except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
         raise ReldropError(
             f"machine.accelerator={accelerator}, {key}={precision} cannot be used here{several}: {error}"
