@@ -26,7 +26,6 @@ from tests.helpers.runs import POINTS, QUICK, config, fails, write_images
         ("optimizer.lr=-1", "Invalid learning rate"),
         ("backbone.name=resnet19", "backbone.name=resnet19 is not known to timm"),
         ("backbone.stem=tall", "backbone.stem"),
-        ("backbone.name=seresnet18", "layer1.0.se.gate"),
         ("backbone.weights=/no/such/file.pt", "does not exist"),
         ("dataset.subset=0", "dataset.subset"),
         ("dataset.validation=1.0", "dataset.validation"),
