@@ -64,5 +64,7 @@ class Captum(Attribution):
     def _module(self, network: nn.Module) -> nn.Module:
         modules = dict(network.named_modules())
         if self.layer not in modules:
-            raise ReldropError(unknown(f"layer={self.layer} is no module of {type(network).__name__}", self.layer, modules))
+            raise ReldropError(
+                unknown(f"layer={self.layer} is no module of {type(network).__name__}", self.layer, modules)
+            )
         return modules[self.layer]
