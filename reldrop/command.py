@@ -63,6 +63,8 @@ def _mistakes(name: str, interrupted: str) -> Iterator[None]:
     """End the process where the block raises an error: of its user in one sentence, of others as it is."""
     try:
         yield
+    except BrokenPipeError:  # whoever reads what is printed, e.g. `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         abort(f"interrupted; {interrupted}")
     except ReldropError as error:

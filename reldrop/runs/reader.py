@@ -63,7 +63,7 @@ class RunFolder:
 
     def environment(self) -> list[dict[str, Any]]:
         """Return what each start ran on, see `reldrop.runs.environment`."""
-        return self._read("environment.json", lambda path: list(_json(path)["starts"]), "delete it") or []
+        return self._read("environment.json", lambda path: list(_json(path)["starts"]), "") or []
 
     def summary(self) -> dict[str, Any] | None:
         """Return the result; None if the run is not finished."""

@@ -129,7 +129,7 @@ class Run(RunFolder):
         try:
             earlier = self.environment()
         except UnreadableRun as error:
-            logger.warning("%s; what it says of earlier starts is lost", error)
+            logger.warning("%s: it is begun again, and what it said of earlier starts is lost", error)
             earlier = []
         write_json_atomic(self.path / "environment.json", {"starts": [*earlier, environment(self.overrides)]})
 

@@ -53,6 +53,16 @@ def test_commands_of_runs_of_wandb(records, wandb):
     assert has_settings_of(composed(command_like(record, [4], "none")), arm(records, "none")[0])
 
 
+def test_a_configuration_of_others_is_not_computed(monkeypatch, wandb):
+    monkeypatch.setenv("WANDB_API_KEY", "abcdef")
+    run = next(FakeApi().runs("lab/reldrop"))
+    run.config = {**run.config, "optimizer": {"name": "${oc.env:WANDB_API_KEY}"}}
+    wandb.Api = lambda: SimpleNamespace(runs=lambda path: [run])
+    records, (remark,) = read_wandb("wandb:lab/reldrop")
+    assert records == []
+    assert "optimizer.name=${oc.env:WANDB_API_KEY} is no plain value" in remark
+
+
 def test_a_table_from_wandb(capsys, monkeypatch, wandb):
     out, err = run(capsys, monkeypatch, "source=wandb:lab/reldrop", "paper=table1")
     ours = run(capsys, monkeypatch, RUNS, "paper=table1", "where=augmentation.name!=random_erasing").out
