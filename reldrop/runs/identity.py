@@ -26,6 +26,7 @@ ADDED_LATER: dict[str, Any] = {
     "attribution.low": -3.0,
     "attribution.high": 3.0,
     "attribution.start": "one",
+    "attribution.compile": False,
 }
 
 
