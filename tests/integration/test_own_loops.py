@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reldrop.attribution import GradientLRP
 from reldrop.augmentation import RelDrop
 from reldrop.utils.errors import ReldropError
 
@@ -194,6 +195,16 @@ def test_copies(copied: Callable[[nn.Module], nn.Module], attribution: str) -> N
     assert torch.equal(twin[1](inputs, targets, seeded()), pair[1](inputs, targets, seeded()))
     assert twin[1].model is twin[0]
     assert twin[0] is not model
+
+
+def test_a_copy_keeps_the_settings_of_an_attribution_given_as_object() -> None:
+    inputs, targets = batch()
+    reldrop = RelDrop(own(), "pixel", GradientLRP(epsilon=0.5, input_rule="wsquare"), probability=1.0)
+    expected = reldrop(inputs, targets, seeded())
+    twin = copy.deepcopy(reldrop)
+    assert twin.attribution is not reldrop.attribution
+    assert torch.equal(twin(inputs, targets, seeded()), expected)
+    assert not torch.equal(RelDrop(own(), "pixel", probability=1.0)(inputs, targets, seeded()), expected)
 
 
 @pytest.mark.parametrize("attribution", ATTRIBUTIONS[1:])
