@@ -1,0 +1,222 @@
+"""Draw what is relevant for a network, without training: python -m reldrop.explain model=resnet50.a1_in1k images=FOLDER."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from omegaconf import DictConfig
+
+from reldrop.command import run_command
+from reldrop.config import build, check
+from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.io import writing
+from reldrop.utils.text import unknown
+from reldrop.utils.types import Count, Group, Text
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is explained; see conf/explain.yaml for what each means."""
+
+    model: Text | None
+    weights: Text | None
+    run: Text | None
+    checkpoint: Literal["last", "best"]
+    data_dir: Text | None
+    images: Text | None
+    clouds: Text | None
+    target: Text | int | None
+    check: bool
+    batch_size: Count
+    output: Text
+    attribution: Group
+    machine: Group
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A network, the names of its classes, and what it takes of a file: its input, and what is shown of it."""
+
+    network: "nn.Module"
+    classes: Sequence[str]
+    shape: tuple[int, ...]
+    read: Callable[[str], tuple["Tensor", Any]]
+
+
+def explain(cfg: DictConfig) -> list[Path]:
+    """Draw the relevance of each file of a folder, and return what was written.
+
+    Raises:
+        ReldropError: the settings do not go together, the network is unknown or not covered, or no file can be read.
+    """
+    check(cfg, Settings, groups=("attribution", "machine"))
+    if (cfg.model is None) == (cfg.run is None):
+        raise ReldropError("set one of model=NAME (of timm) and run=FOLDER")
+    if (cfg.images is not None and cfg.clouds is not None) or (cfg.images is cfg.clouds is None and not cfg.check):
+        raise ReldropError("set one of images=FOLDER and clouds=FOLDER, or check=true")
+    import torch
+
+    from reldrop.attribution import GradientLRP
+    from reldrop.attribution import check as audit
+
+    subject = _of_timm(cfg.model, cfg.weights) if cfg.run is None else _of_run(cfg)
+    folder = cfg.images or cfg.clouds
+    files = _files(Path(str(folder)).expanduser(), IMAGES if cfg.images else None) if folder else []
+    attribution = build(cfg, "attribution")
+    target = None if cfg.target is None else _target(cfg.target, subject.classes)
+    if cfg.check:
+        if not isinstance(attribution, GradientLRP):
+            raise ReldropError(f"check=true accounts for the rules of attribution=gradient, not {cfg.attribution.name}")
+        print("" if files else "random inputs, as there is no folder of files")
+        read = [subject.read(file)[0] for file in files[:2]]
+        inputs = (
+            torch.stack(read) if read else torch.randn(2, *subject.shape, generator=torch.Generator().manual_seed(0))
+        )
+        print(audit(subject.network.double(), inputs.double(), attribution=attribution))
+        subject.network.float()
+    return _draw(cfg, subject, files, attribution, target) if files else []
+
+
+def _draw(cfg: DictConfig, subject: Explained, files: list[str], attribution: Any, target: int | None) -> list[Path]:
+    import torch
+    from tqdm import tqdm
+
+    from reldrop.plotting.relevance import Shown, write_clouds, write_images
+
+    output, written = Path(str(cfg.output)).expanduser(), []
+    write = write_images if cfg.images else write_clouds
+    with writing(str(output), "set output=FOLDER to another one"):
+        output.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=len(files), unit="file", disable=not cfg.machine.progress)
+    for first in range(0, len(files), cfg.batch_size):
+        batch = []
+        for file in files[first : first + cfg.batch_size]:
+            try:
+                batch.append((file, *subject.read(file)))
+            except (ReldropError, OSError) as error:
+                bar.write(f"{file} is passed over: {first_line(error)}")
+            bar.update()
+        if not batch:
+            continue
+        inputs = torch.stack([each[1] for each in batch])
+        with torch.no_grad():
+            probabilities = subject.network(inputs).softmax(1)
+        targets = probabilities.argmax(1) if target is None else torch.full((len(inputs),), target)
+        maps = attribution(subject.network, inputs, targets, torch.Generator().manual_seed(0)).detach()
+        for (file, _, shown), relevance, chosen, shares in zip(batch, maps, targets, probabilities, strict=True):
+            top = [f"{subject.classes[k]} {shares[k]:.0%}" for k in shares.topk(min(3, len(shares))).indices]
+            title = f"relevance for {subject.classes[chosen]}"
+            written += write(Shown(Path(file).stem, shown, relevance.numpy(), ", ".join(top), title), output)
+    bar.close()
+    if not written:
+        raise ReldropError(f"no file of {cfg.images or cfg.clouds} can be read")
+    return written
+
+
+def _of_timm(name: str, weights: str | None) -> Explained:
+    import timm
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    from reldrop.evaluation.preprocessing import Preprocessing
+
+    if not timm.is_model(name):
+        raise ReldropError(
+            unknown(f"model={name} is not known to timm", name, timm.list_models(), "see timm.list_models()")
+        )
+    try:
+        network = timm.create_model(name, pretrained=weights == "timm").eval()
+        if weights not in (None, "timm"):
+            timm.models.load_checkpoint(network, weights)
+    except Exception as error:  # of the hub, of files, of shapes: many types
+        raise ReldropError(f"weights={weights} of model={name} cannot be loaded: {first_line(error)}") from error
+    seen = Preprocessing.from_timm(network, name)
+    subset = infer_imagenet_subset(network)
+    info = ImageNetInfo(subset) if subset else None
+    count = network.num_classes
+    names = [info.index_to_description(k).split(",")[0] if info else f"class {k}" for k in range(count)]
+
+    def read(file: str) -> tuple["Tensor", Any]:
+        image = _image(file, seen.frame, seen.size, 3)
+        return seen.normalize(image[None])[0], image
+
+    return Explained(network, names, (3, seen.size, seen.size), read)
+
+
+def _of_run(cfg: DictConfig) -> Explained:
+    import torch
+
+    from reldrop.data.images.crops import CenterCrop
+    from reldrop.data.points.files import read_cloud
+    from reldrop.data.points.preprocessing import sample
+    from reldrop.runs.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(Path(str(cfg.run)).expanduser(), cfg.checkpoint)
+    data = checkpoint.data(None if cfg.data_dir is None else str(cfg.data_dir))
+    if data.kind != ("points" if cfg.clouds else "images") and (cfg.clouds or cfg.images):
+        setting = "clouds" if data.kind == "points" else "images"
+        raise ReldropError(f"{checkpoint.run} was trained on {data.unit}s of {data.name}; set {setting}=FOLDER")
+    example = data.dummy_input()[0]
+
+    def read_image(file: str) -> tuple["Tensor", Any]:
+        image = _image(file, CenterCrop(data.size, "bilinear"), data.size, len(example))
+        return data.normalize(image[None])[0], image
+
+    def read_points(file: str) -> tuple["Tensor", Any]:
+        clouds, _ = sample([read_cloud(file, example.shape[1] > 3)], checkpoint.cfg.dataset.points)
+        cloud = torch.from_numpy(clouds[0])[:, : example.shape[1]]
+        return cloud, cloud[:, :3]
+
+    read = read_points if data.kind == "points" else read_image
+    network = checkpoint.network(**data.model_kwargs).eval()
+    return Explained(network, data.classes, tuple(example.shape), read)
+
+
+def _image(file: str, frame: Callable[[Any, int], Any], size: int, channels: int) -> "Tensor":
+    """An image file as uint8 (channels, size, size)."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    with Image.open(file) as image:
+        shown = frame(image, size).convert("L" if channels == 1 else "RGB")
+    return torch.from_numpy(np.array(shown)).view(size, size, -1).permute(2, 0, 1)
+
+
+def _files(folder: Path, suffixes: Sequence[str] | None) -> list[str]:
+    from reldrop.data.points.files import SUFFIXES
+
+    suffixes = suffixes or SUFFIXES
+    found = [folder] if folder.is_file() else sorted(folder.rglob("*")) if folder.is_dir() else []
+    files = [str(file) for file in found if file.suffix.lower() in suffixes and file.is_file()]
+    if not files:
+        raise ReldropError(f"{folder} has no files to explain; it must be a folder of {', '.join(suffixes)} files")
+    return files
+
+
+def _target(target: str | int, classes: Sequence[str]) -> int:
+    if isinstance(target, int) or target.isdecimal():
+        if int(target) < len(classes):
+            return int(target)
+        raise ReldropError(f"target={target} must be below {len(classes)}, the number of classes")
+    if target in classes:
+        return list(classes).index(target)
+    raise ReldropError(unknown(f"target={target} is no class of this network", target, classes, "give its index"))
+
+
+def _main(cfg: DictConfig) -> None:
+    if written := explain(cfg):
+        print(f"{len(written)} files in {Path(str(cfg.output)).expanduser()}")
+
+
+def command() -> None:
+    run_command(_main, "explain", "what is written is whole")
+
+
+if __name__ == "__main__":
+    command()
