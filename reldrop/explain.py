@@ -91,6 +91,8 @@ def _draw(cfg: DictConfig, subject: Explained, files: list[str], attribution: An
 
     output, written = Path(str(cfg.output)).expanduser(), []
     write = write_images if cfg.images else write_clouds
+    root = Path(str(cfg.images or cfg.clouds)).expanduser()
+    root = root.parent if root.is_file() else root
     with writing(str(output), "set output=FOLDER to another one"):
         output.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=len(files), unit="file", disable=not cfg.machine.progress)
@@ -112,7 +114,8 @@ def _draw(cfg: DictConfig, subject: Explained, files: list[str], attribution: An
         for (file, _, shown), relevance, chosen, shares in zip(batch, maps, targets, probabilities, strict=True):
             top = [f"{subject.classes[k]} {shares[k]:.0%}" for k in shares.topk(min(3, len(shares))).indices]
             title = f"relevance for {subject.classes[chosen]}"
-            written += write(Shown(Path(file).stem, shown, relevance.numpy(), ", ".join(top), title), output)
+            name = "_".join(Path(file).relative_to(root).with_suffix("").parts)
+            written += write(Shown(name, shown, relevance.numpy(), ", ".join(top), title), output)
     bar.close()
     if not written:
         raise ReldropError(f"no file of {cfg.images or cfg.clouds} can be read")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.attribution.base import Attribution
-from reldrop.attribution.evaluation import evaluation_mode
+from reldrop.attribution.evaluation import evaluation_mode, logits_of
 from reldrop.utils.tensors import channel_axis, positions
 from reldrop.utils.types import Positive, checked
 
@@ -25,7 +25,7 @@ class InputGradient(Attribution):
         enabled = torch.is_autocast_enabled(device)
         no_cache = torch.autocast(device, enabled=enabled, cache_enabled=False)
         with no_cache, torch.enable_grad(), evaluation_mode(model):
-            score = model(x).gather(1, targets[:, None]).sum()
+            score = logits_of(model(x)).gather(1, targets[:, None]).sum()
         (grad,) = torch.autograd.grad(score, x)
         return grad.abs().sum(channel_axis(inputs))
 

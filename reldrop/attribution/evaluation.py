@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch.utils.checkpoint
-from torch import nn
+from torch import Tensor, nn
+
+from reldrop.utils.errors import ReldropError
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -14,6 +16,15 @@ def bare(model: nn.Module) -> nn.Module:
     while hasattr(model, "_orig_mod") or isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
     return model
+
+
+def logits_of(output: object) -> Tensor:
+    """Return the logits in what a network returns: a tensor, or the one of that name in an output of transformers."""
+    logits = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", output)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        found = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(output).__name__}"
+        raise ReldropError(f"the network returns {found}; it must return one tensor of logits (B, K)")
+    return logits
 
 
 @contextmanager

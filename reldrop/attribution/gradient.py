@@ -12,7 +12,7 @@ from torch.nn.modules import module as global_hooks
 
 from reldrop.attribution.base import Attribution
 from reldrop.attribution.compiled import Graphs
-from reldrop.attribution.evaluation import bare, evaluation_mode, no_checkpointing
+from reldrop.attribution.evaluation import bare, evaluation_mode, logits_of, no_checkpointing
 from reldrop.attribution.forms import stabilize
 from reldrop.attribution.forward import Diverged, Forward
 from reldrop.attribution.plan import Plan
@@ -80,6 +80,13 @@ class GradientLRP(Attribution):
         self.shares, self.compile = ATTENTION[attention], compile
         self._plans: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
         self._graphs: WeakKeyDictionary[nn.Module, Graphs] = WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, object]:
+        """A copy makes plans and graphs of its own."""
+        return {key: value for key, value in vars(self).items() if not isinstance(value, WeakKeyDictionary)}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _plans=WeakKeyDictionary(), _graphs=WeakKeyDictionary())
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
@@ -174,7 +181,7 @@ class GradientLRP(Attribution):
     def _recorded(self, model: nn.Module, inputs: Tensor, fold: bool) -> Plan:
         """Record a plan; refuse a network whose logits under the rules are not its own."""
         with _kept_random(True), torch.no_grad():
-            expected = _logits(model(inputs.clone()))
+            expected = logits_of(model(inputs.clone()))
         if not expected.isfinite().all():
             raise ReldropError(f"the logits of {type(model).__name__} are not finite, nor is its relevance")
         with _kept_random(True):
@@ -202,7 +209,7 @@ class GradientLRP(Attribution):
         )
         try:
             with _modules_followed(forward), torch.enable_grad(), no_recomputing, forward:
-                logits = _logits(model(probe))
+                logits = logits_of(model(probe))
         except ReldropError as error:
             where = f" in module {forward.modules[-1]}" if forward.modules else ""
             raise ReldropError(
@@ -217,15 +224,6 @@ class GradientLRP(Attribution):
         if plan is not None and forward.index != len(plan.calls):
             raise Diverged
         return probe, logits, forward
-
-
-def _logits(output: object) -> Tensor:
-    """The logits in what a network returns: a tensor, or that of its name in an output of transformers or torchvision."""
-    logits = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", output)
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        found = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(output).__name__}"
-        raise ReldropError(f"the network returns {found}; it must return one tensor of logits (B, K)")
-    return logits
 
 
 def _kept_random(needed: bool) -> contextlib.AbstractContextManager:

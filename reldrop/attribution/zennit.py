@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.attribution.base import Attribution
+from reldrop.attribution.evaluation import logits_of
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.tensors import channel_axis
 from reldrop.utils.types import NonNegative, checked
@@ -65,7 +66,7 @@ class ZennitLRP(Attribution):
                 module.plain = True
         x = inputs.detach().to(next(twin.parameters()).dtype).requires_grad_()
         with torch.autocast(inputs.device.type, enabled=False), torch.enable_grad(), self.composite.context(twin):
-            scores = twin(x)
+            scores = logits_of(twin(x))
             if self.output == "log_softmax":
                 scores = scores.log_softmax(1)
             (relevance,) = torch.autograd.grad(scores, x, torch.zeros_like(scores).scatter_(1, targets[:, None], 1.0))

@@ -44,7 +44,7 @@ def write_images(shown: Shown, folder: Path) -> list[Path]:
     left, right = figure.subplots(1, 2)
     left.imshow(shown.values.permute(1, 2, 0).numpy().squeeze(), cmap="gray", vmin=0, vmax=255)
     left.set_title(_plain(shown.top), fontsize=6)
-    limit, said = _limit(shown.relevance)
+    limit, said = _limit(shown.relevance, 0.995)
     drawn = right.imshow(shown.relevance, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     right.set_title(_plain(shown.title), fontsize=6)
     bar = figure.colorbar(drawn, ax=right, shrink=0.8)
@@ -59,7 +59,7 @@ def write_images(shown: Shown, folder: Path) -> list[Path]:
 def write_clouds(shown: Shown, folder: Path) -> list[Path]:
     """Write NAME.png, NAME.ply with colors, and NAME.html, on which the cloud is turned with the mouse; return their paths."""
     xyz = shown.values.numpy()
-    limit, said = _limit(shown.relevance)
+    limit, said = _limit(shown.relevance, 0.98)  # as draw_cloud has it
     figure = Figure(figsize=(2.8, 3), dpi=200, layout="constrained")
     axis = figure.subplots()
     draw_cloud(axis, (project(xyz[None], 1)[0], shown.relevance))
@@ -94,10 +94,10 @@ def write_clouds(shown: Shown, folder: Path) -> list[Path]:
     return written
 
 
-def _limit(relevance: np.ndarray) -> tuple[float, str]:
+def _limit(relevance: np.ndarray, share: float) -> tuple[float, str]:
     """The relevance with the fullest color, which a few points or pixels exceed, and a sentence about it."""
-    limit = float(np.quantile(abs(relevance), 0.995)) or float(abs(relevance).max()) or 1.0
-    return limit, f"red for, blue against; full color at {limit:.2g} (99.5 % quantile)"
+    limit = float(np.quantile(abs(relevance), share)) or float(abs(relevance).max()) or 1.0
+    return limit, f"red for, blue against; full color at {limit:.2g} ({100 * share:g} % quantile)"
 
 
 def _plain(text: str) -> str:

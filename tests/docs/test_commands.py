@@ -69,7 +69,7 @@ def test_pages_have_commands() -> None:
     assert len(TRAIN) > 15
     assert len(OTHERS) > 8
     assert {command for page in PAGES for command, *_ in commands(page)} == {
-        *("train", "evaluate", "figures", "tables", "new")
+        *("train", "evaluate", "explain", "figures", "tables", "new")
     }
 
 

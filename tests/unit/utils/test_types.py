@@ -111,7 +111,7 @@ WRONG = [  # choices, setting, what it must be
     (POINTS, "augmentation.alpha=2", "at most 1"),
     (POINTS, "augmentation.fill=zero", "'mean', 'noise' or 'first' or a number or a list"),
     ((), "attribution.epsilon=-1", "at least 0"),
-    ((), "attribution.conv_rule=gamma", "'epsilon' or 'zplus'"),
+    ((), "attribution.conv_rule=alphabeta", "'epsilon', 'zplus' or 'gamma'"),
     (("attribution=zennit",), "attribution.canonizer=vgg", "'timm', 'torchvision' or 'none'"),
     (("attribution=center",), "attribution.width=0", "above 0"),
     ((), "optimizer.lr=fast", NUMBER),
