@@ -1,6 +1,7 @@
-"""The networks that configurations name. timm is imported when one is built: it takes seconds, and not all need it."""
+"""The networks that configurations name. timm and torchvision are imported when one is built, as that takes seconds."""
 
 from reldrop.backbones.points import point_network
 from reldrop.backbones.timm import timm_model
+from reldrop.backbones.torchvision import torchvision_model
 
-__all__ = ["point_network", "timm_model"]
+__all__ = ["point_network", "timm_model", "torchvision_model"]

@@ -4,6 +4,7 @@ A part of somebody's own that raises an error is named with the line that raised
 file and not in a traceback of this package.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reldrop.attribution import GradientLRP, check
 from reldrop.utils.errors import ReldropError, own_frames, raised
 from reldrop.utils.tensors import positions
+
+logger = logging.getLogger("reldrop")
 
 _UNREPEATABLE = "returns something else when it is called again; all that is random must be drawn from `generator`"
 
@@ -79,6 +83,19 @@ def check_attribution(attribution: Callable[..., Any], model: nn.Module, inputs:
         raise ReldropError(f"{name} returns relevance that requires gradients; it must be detached")
     if not torch.allclose(relevance, again, rtol=1e-3, atol=1e-3 * relevance.abs().max().item()):
         raise ReldropError(f"{name} {_UNREPEATABLE}")
+
+
+def warn_of_relevance(attribution: Callable[..., Any], model: nn.Module, inputs: Tensor) -> None:
+    """Log what a person should know of the relevance in a network before training; nothing for other attributions than LRP.
+
+    Args:
+        attribution: the part, which has passed `check_attribution`.
+        model: the network.
+        inputs: (B, C, H, W) or (B, N, C).
+    """
+    if isinstance(attribution, GradientLRP):
+        for sentence in check(model, inputs, attribution=attribution).warnings():
+            logger.warning("attribution %s on a random batch: %s", type(attribution).__name__, sentence)
 
 
 def check_augmentation(augmentation: Callable[..., Any], inputs: Tensor, num_classes: int) -> None:

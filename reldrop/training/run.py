@@ -22,7 +22,14 @@ from reldrop.runs.run import NullRun, Run
 from reldrop.runs.tracking import Tracker, start_tracking
 from reldrop.training import hooks
 from reldrop.training.config import MonitorConfig, TrainerConfig
-from reldrop.training.contracts import check_attribution, check_augmentation, check_backbone, check_kinds, naming
+from reldrop.training.contracts import (
+    check_attribution,
+    check_augmentation,
+    check_backbone,
+    check_kinds,
+    naming,
+    warn_of_relevance,
+)
 from reldrop.training.trainer import Trainer
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import derive_seed
@@ -126,6 +133,8 @@ def build_trainer(
     if augmentation.needs_relevance:
         attribution.check(model, sample)
         check_attribution(attribution, model, two, torch.arange(2) % data.num_classes)
+        if fabric.is_global_zero:
+            warn_of_relevance(attribution, model, two)
     optimizer = build(cfg, "optimizer", model.parameters())
     steps = data.steps_per_epoch(config.batch_size)
     scheduler = build(cfg, "scheduler", optimizer, epochs=config.epochs, steps_per_epoch=steps)

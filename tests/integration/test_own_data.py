@@ -1,5 +1,7 @@
 """From a folder of one's own to a finished table, in three typed lines."""
 
+import json
+import math
 import os
 import shlex
 import subprocess
@@ -42,6 +44,25 @@ def test_images(tmp_path: Path) -> None:
     assert [row[1].strip() for row in rows[:1]] == ["My photos"]
     assert len(rows) >= 2
     assert len(list((tmp_path / "results" / "runs" / "My-photos_resnet").glob("*/seed0-*/evaluation.json"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["timm backbone.name=convnext_atto", "torchvision backbone.name=squeezenet1_1"])
+def test_any_network(tmp_path: Path, network: str) -> None:
+    for label, name in enumerate(("cats", "dogs")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(12):
+            picture(20 * label + index, (32, 32)).save(tmp_path / "photos" / name / f"{index}.png")
+    own = "dataset=image_folder dataset.folder=photos dataset.size=64 trainer.batch_size=4 trainer.max_steps=3"
+    said = typed(
+        f"train {own} backbone={network} attribution=gradient augmentation=reldrop_block augmentation.probability=1",
+        tmp_path,
+    )
+    assert "finished: test accuracy" in said
+    assert "relevance is not conserved" not in said
+    (run,) = (tmp_path / "results" / "runs").glob("*/reldrop_block/seed0-*")
+    record = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert math.isfinite(record["train_loss"])
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Networks of timm."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from reldrop.attribution import GradientLRP
 from reldrop.backbones import timm_model
+from reldrop.backbones.weights import classifiers
 from reldrop.utils.errors import ReldropError
 
 
@@ -27,18 +29,54 @@ def test_backbone() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "size", "options"),
+    [
+        ("convnext_atto", 32, {"drop_path": 0.1}),
+        ("mobilenetv3_small_050", 32, {}),
+        ("mixer_s32_224", 64, {}),
+        ("swin_tiny_patch4_window7_224", 56, {}),
+        ("deit_tiny_distilled_patch16_224", 32, {}),
+        ("levit_128s", 64, {}),
+    ],
+)
+def test_any_classifier(tmp_path: Path, name: str, size: int, options: dict[str, Any]) -> None:
+    chosen = {"num_classes": 5, "channels": 1, "size": size, **options}
+    model = timm_model(name, **chosen)
+    assert model.training
+    assert model(torch.randn(2, 1, size, size)).shape == (2, 5)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    fresh = timm_model(name, **chosen, weights=str(tmp_path / "weights.pt"))
+    heads = {id(value) for layer in classifiers(fresh) for value in layer.parameters()}
+    assert heads
+    same = {key: torch.equal(value, fresh.get_parameter(key)) for key, value in model.named_parameters()}
+    assert not any(
+        same[key] for key, value in fresh.named_parameters() if id(value) in heads and key.endswith("weight")
+    )
+    assert all(same[key] for key, value in fresh.named_parameters() if id(value) not in heads)
+
+
+@pytest.mark.parametrize(
     ("options", "names"),
     [
         ({"name": "vit_huge_patch99"}, "name=vit_huge_patch99 is not known to timm"),
-        ({"name": "vgg11"}, "name=vgg11 cannot be built for images of 224 pixels"),
         (
-            {"name": "swin_tiny_patch4_window7_224"},
-            "SwinTransformer; it must be a ResNet or a plain vision transformer",
+            {"name": "resnetv2_50", "size": 8, "drop_path": 0.1, "stem": "cifar"},
+            "stem=cifar is for ResNets; resnetv2_50",
         ),
-        ({"name": "mobilenetv3_small_050"}, "MobileNetV3; it must be a ResNet or a plain vision transformer"),
-        ({"name": "resnet18", "patch": 4}, "patch=4 is for vision transformers; resnet18 is a ResNet"),
-        ({"name": "resnet_tiny", "patch": 4}, "patch=4 is for vision transformers; resnet_tiny is a ResNet"),
-        ({"name": "vit_micro", "stem": "cifar"}, "stem=cifar is for ResNets; vit_micro is a vision transformer"),
+        ({"name": "mixnet_s", "patch": 4}, "patch=4 is for networks on patches of one size; mixnet_s is none"),
+        (
+            {"name": "mixer_s32_224", "patch": 8},
+            "^name=mixer_s32_224 cannot be built for .* patch_size=8: .*multiple values",
+        ),
+        (
+            {"name": "convnext_atto", "size": 2},
+            r"^name=convnext_atto does not take images of 2 pixels \(\w+: .*dataset.size",
+        ),
+        ({"name": "squeezenet"}, "name=squeezenet is not known to timm"),
+        ({"name": "vgg11", "drop_path": 0.1}, "^name=vgg11 cannot be built for images .* drop_path_rate=0.1: "),
+        ({"name": "resnet18", "patch": 4}, "patch=4 is for networks on patches of one size; resnet18 is none"),
+        ({"name": "resnet_tiny", "patch": 4}, "patch=4 is for networks on patches of one size; resnet_tiny is none"),
+        ({"name": "vit_micro", "stem": "cifar"}, "stem=cifar is for ResNets; vit_micro is a VisionTransformer"),
         ({"name": "vit_micro", "size": 32, "patch": 5}, "patch=5 must divide the 32 pixels"),
         ({"name": "vit_tiny_patch16_224", "weights": "/no/such/file.pt"}, "does not exist"),
     ],

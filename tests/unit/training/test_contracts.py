@@ -19,7 +19,14 @@ from reldrop.augmentation import (
     RelDropPoint,
 )
 from reldrop.augmentation.base import Augmentation
-from reldrop.training.contracts import check_attribution, check_augmentation, check_backbone, check_kinds, naming
+from reldrop.training.contracts import (
+    check_attribution,
+    check_augmentation,
+    check_backbone,
+    check_kinds,
+    naming,
+    warn_of_relevance,
+)
 from reldrop.utils.errors import ReldropError
 
 IMAGES, TARGETS = torch.randn(2, 3, 16, 16), torch.tensor([0, 1])
@@ -171,6 +178,24 @@ def test_a_backbone_that_breaks_a_promise_is_refused(model: nn.Module, promise: 
     check_backbone(Head(), IMAGES.clone(), 10)
     with pytest.raises(ReldropError, match=promise):
         check_backbone(model, IMAGES.clone(), 10)
+
+
+class Corner(Head):
+    """Sees one place alone."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        seen = torch.zeros(16, 16)
+        seen[0, 0] = 1
+        return super().forward(inputs * seen)
+
+
+def test_warns_of_maps_not_to_be_trusted(tiny: nn.Module, caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_relevance(GradientLRP(), tiny, IMAGES)
+    warn_of_relevance(InputGradient(), Corner(), IMAGES)
+    assert not caplog.records
+    warn_of_relevance(GradientLRP(), Corner(), IMAGES)
+    said = "attribution GradientLRP on a random batch: 0.1 % of the positions hold 100% of the absolute relevance"
+    assert [record.getMessage() for record in caplog.records] == [said]
 
 
 def test_a_part_of_another_class_is_refused() -> None:
