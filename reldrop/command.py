@@ -18,6 +18,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import reldrop
 from reldrop.config import CONFIG_PATH, absolute_paths, check_choices
 from reldrop.distributed.launch import abort, launched
 from reldrop.runs.environment import OWN_FOLDER
@@ -33,13 +34,17 @@ CONFIG_DIR = "--config-dir="  # before the folder of the user's own choices, as 
 def run_command(task: Callable[[DictConfig], Any], name: str, interrupted: str) -> None:
     """Run a task with the configuration that the command line makes of conf/NAME.yaml, in the folder of the command.
 
-    A mistake, i.e. a `ReldropError` or one of Hydra's, ends the process with one sentence and code 1.
+    A mistake, i.e. a `ReldropError` or one of Hydra's, ends the process with one sentence and code 1. `--version` prints
+    the version and ends it with code 0.
 
     Args:
         task: what the command does.
         name: of the configuration.
         interrupted: what to print after a Ctrl-C.
     """
+    if "--version" in sys.argv[1:]:
+        print(f"reldrop {reldrop.__version__}")
+        sys.exit()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors, for us to explain; Hydra would print them
     os.environ.pop(
         "MPLBACKEND", None
