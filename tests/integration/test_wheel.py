@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
-COMMANDS = ("train", "evaluate", "tables", "figures")
+COMMANDS = ("train", "evaluate", "tables", "figures", "explain")
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,13 @@ def test_choices_are_completed(scripts: Path, tmp_path: Path) -> None:
 def test_the_version_needs_no_torch() -> None:
     code = "import sys, reldrop; print(reldrop.__version__); assert 'torch' not in sys.modules"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60) == f"{version('reldrop')}\n"
+
+
+def test_names_for_scripts() -> None:
+    import reldrop
+    from reldrop.attribution import check, relevance
+    from reldrop.augmentation import RelDrop
+
+    assert (reldrop.RelDrop, reldrop.check, reldrop.relevance) == (RelDrop, check, relevance)
+    with pytest.raises(AttributeError, match="no attribute 'reldrop'"):
+        _ = reldrop.reldrop
