@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.attribution.gradient import GradientLRP
+from reldrop.utils.errors import ReldropError
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def check(
         attribution: whose rules; `GradientLRP` by default.
 
     Raises:
-        ReldropError: a function of the network has no rule.
+        ReldropError: a function of the network has no rule, or all chosen logits are 0.
     """
     rules = GradientLRP(0.0, "epsilon", (attribution or GradientLRP()).input_rule, 0.0, "cplrp", start="logit")
     probe, logits, forward = rules.forward(model, inputs, audit=True)
@@ -117,8 +118,12 @@ def check(
     outputs = {name: out for name, out in outputs.items() if forward.carries(out)}
     leaves = [leaf for leaf, _, _ in forward.leaves]
     reached = [probe, *leaves, *outputs.values()]
-    # Each sample counts for the same, whatever the size and the sign of its logit.
-    grads = torch.autograd.grad((chosen / chosen.detach()).sum() / len(chosen), reached, allow_unused=True)
+    # Each sample counts for the same, whatever the size and the sign of its logit; one of 0 has nothing to be shared.
+    known = chosen.detach() != 0
+    if not known.any():
+        raise ReldropError("the logits of all samples are 0, so that there is no relevance to account for")
+    share = (chosen / torch.where(known, chosen.detach(), 1)).sum() / known.sum()
+    grads = torch.autograd.grad(share, reached, allow_unused=True)
     shares = [0.0 if grad is None else _product(value, grad) for value, grad in zip(reached, grads, strict=True)]
     measured = dict(zip(outputs, shares[1 + len(leaves) :], strict=True))
     names = list(dict.fromkeys([*forward.outputs, *(name.split(".")[0] for _, _, name in forward.leaves)]))

@@ -94,7 +94,11 @@ def warn_of_relevance(attribution: Callable[..., Any], model: nn.Module, inputs:
         inputs: (B, C, H, W) or (B, N, C).
     """
     if isinstance(attribution, GradientLRP):
-        for sentence in check(model, inputs, attribution=attribution).warnings():
+        try:
+            sentences = check(model, inputs, attribution=attribution).warnings()
+        except ReldropError as error:  # the attribution itself has passed: no logit to account for, in this batch
+            sentences = [str(error)]
+        for sentence in sentences:
             logger.warning("attribution %s on a random batch: %s", type(attribution).__name__, sentence)
 
 
