@@ -43,10 +43,10 @@ def write_images(shown: Shown, folder: Path) -> list[Path]:
     figure = Figure(figsize=(5.2, 2.7), dpi=200, layout="constrained")
     left, right = figure.subplots(1, 2)
     left.imshow(shown.values.permute(1, 2, 0).numpy().squeeze(), cmap="gray", vmin=0, vmax=255)
-    left.set_title(_plain(shown.top), fontsize=6)
+    left.set_title(shown.top, fontsize=6)
     limit, said = _limit(shown.relevance, 0.995)
     drawn = right.imshow(shown.relevance, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    right.set_title(_plain(shown.title), fontsize=6)
+    right.set_title(shown.title, fontsize=6)
     bar = figure.colorbar(drawn, ax=right, shrink=0.8)
     bar.set_label(said, fontsize=5)
     bar.ax.tick_params(labelsize=5)
@@ -64,7 +64,7 @@ def write_clouds(shown: Shown, folder: Path) -> list[Path]:
     axis = figure.subplots()
     draw_cloud(axis, (project(xyz[None], 1)[0], shown.relevance))
     axis.set(xticks=[], yticks=[])
-    axis.set_title(f"{_plain(shown.title)}\n{_plain(shown.top)}\n{said}", fontsize=5)
+    axis.set_title(f"{shown.title}\n{shown.top}\n{said}", fontsize=5)
     colors = (colormaps["coolwarm"](shown.relevance / limit / 2 + 0.5)[:, :3] * 255).round().astype(int)
     written = [
         _saved(figure, folder / f"{shown.name}.png"),
@@ -98,11 +98,6 @@ def _limit(relevance: np.ndarray, share: float) -> tuple[float, str]:
     """The relevance with the fullest color, which a few points or pixels exceed, and a sentence about it."""
     limit = float(np.quantile(abs(relevance), share)) or float(abs(relevance).max()) or 1.0
     return limit, f"red for, blue against; full color at {limit:.2g} ({100 * share:g} % quantile)"
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib draws as it is, without mathematics."""
-    return text.replace("$", r"\$")
 
 
 def _html(text: str) -> str:
