@@ -277,7 +277,12 @@ class Forward(TorchFunctionMode):
         if real is None and "pad" in function.__name__:
             real = torch.ones_like(x)
         with torch.no_grad():
-            reals = [None] * len(tensors(out)) if real is None else tensors(function(real, *args[1:], **kwargs))
+            reals = [None] * len(tensors(out))
+            if real is not None:  # whatever value the padding has
+                zeros = tensors(function(torch.zeros_like(real), *args[1:], **kwargs))
+                reals = [
+                    one - zero for one, zero in zip(tensors(function(real, *args[1:], **kwargs)), zeros, strict=True)
+                ]
         self._raw |= {id(t): (t, r) for t, r in zip(tensors(out), reals, strict=True)}
         return out
 

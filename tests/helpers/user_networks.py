@@ -1,5 +1,7 @@
 """Networks as users write them: functional calls, control flow, writing in place, wrappers."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -154,6 +156,44 @@ def other_norms() -> nn.Module:
     )
 
 
+class Written(nn.Module):
+    """A network written as one function of (its modules, x), with a classifier of 8 channels behind it."""
+
+    def __init__(self, function: Callable[..., Tensor], *layers: nn.Module) -> None:
+        super().__init__()
+        self.function, self.layers, self.head = function, nn.ModuleList(layers), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.function(*self.layers, x).relu().mean((2, 3)))
+
+
+def conv(channels: int, width: int, **options: object) -> nn.Conv2d:
+    return nn.Conv2d(channels, width, 3, padding=1, **options)
+
+
+def twice(norm: nn.Module, other: nn.Module, first: nn.Module, shared: nn.Module, x: Tensor) -> Tensor:
+    return norm(shared(first(x))).relu() + other(shared(first(x)))
+
+
+ODD = {
+    "the mean minus the input": lambda: Written(lambda c, x: c(x.mean((2, 3), keepdim=True) - x), conv(3, 8)),
+    "the input times a mask of it": lambda: Written(lambda c, m, x: c(x * m(x).sigmoid()), conv(3, 8), conv(3, 3)),
+    "the input beside its layer": lambda: Written(lambda c, d, x: d(torch.cat([x, c(x)], 1)), conv(3, 5), conv(8, 8)),
+    "the input added to its layer": lambda: Written(lambda c, d, x: d(c(x) + x), conv(3, 3), conv(3, 8)),
+    "two crops": lambda: Written(lambda c, x: c(x[..., :16, :16]).relu() + c(x[..., 4:20, 4:20]), conv(3, 8)),
+    "a layer with two norms": lambda: Written(twice, nn.BatchNorm2d(8), nn.BatchNorm2d(8), conv(3, 8), conv(8, 8)),
+    "a norm of two layers": lambda: Written(
+        lambda n, c, d, x: n(d(n(c(x)).relu())), nn.BatchNorm2d(8), conv(3, 8), conv(8, 8)
+    ),
+    "a layer read past its norm": lambda: Written(lambda n, c, x: n(c(x)) + c(x), nn.BatchNorm2d(8), conv(3, 8)),
+    "padded with ones": lambda: Written(lambda c, x: c(F.pad(x, (1, 1, 1, 1), value=1.0)), nn.Conv2d(3, 8, 3)),
+    "grouped, dilated, transposed": lambda: Written(
+        lambda c, n, t, x: t(n(c(x)).relu()),
+        nn.Conv2d(3, 6, 3, groups=3, dilation=2, padding="same"),
+        nn.BatchNorm2d(6),
+        nn.ConvTranspose2d(6, 8, 3, stride=2),
+    ),
+}
 COVERED = {
     "einsum ViT": EinsumViT,
     "functional convnet": Functional,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reldrop.attribution import GradientLRP, check, rules
 from reldrop.utils.errors import ReldropError
 from scripts.lrp_coverage import generic
-from tests.helpers.user_networks import COVERED, REFUSED, plain
+from tests.helpers.user_networks import COVERED, ODD, REFUSED, plain
 
 # Of timm, by a small stem or small images where there are such; of torchvision, by its name with a dot in front.
 FAMILIES = {
@@ -67,6 +67,17 @@ def test_conserves_as_users_write_it(name: str) -> None:
     torch.manual_seed(0)
     model = generic(COVERED[name]().double()).eval()
     assert_conserves(model, torch.randn(2, 3, 32, 32, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_conserves_where_the_input_is_read_oddly(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = generic(ODD[name]().double()).eval(), torch.randn(3, 3, 20, 20, dtype=torch.float64)
+    assert_conserves(model, x)
+    targets = torch.tensor([1, 2, 3])
+    together = GradientLRP()(model, x, targets)
+    alone = torch.cat([GradientLRP()(model, x[i : i + 1], targets[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", REFUSED)
