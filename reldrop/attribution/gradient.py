@@ -15,7 +15,7 @@ from reldrop.attribution.compiled import Graphs
 from reldrop.attribution.evaluation import bare, evaluation_mode, logits_of, no_checkpointing
 from reldrop.attribution.forms import stabilize
 from reldrop.attribution.forward import Diverged, Forward
-from reldrop.attribution.plan import Plan
+from reldrop.attribution.plan import Plan, made_for
 from reldrop.utils.errors import ReldropError, first_line
 from reldrop.utils.tensors import channel_axis
 from reldrop.utils.types import NonNegative, checked
@@ -142,7 +142,9 @@ class GradientLRP(Attribution):
         # Weights cast here must not be found again in training, so the cache of autocast stays out of it.
         cast = torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False)
         with cast, evaluation_mode(model), no_checkpointing():
-            plan = self._plans.get(model) or self._recorded(model, inputs[:1], True)
+            plan = self._plans.get(model)
+            if plan is None or plan.made_for != made_for(model):  # it may have been moved, or made double
+                plan = self._recorded(model, inputs[:1], True)
             for fold in (None, True, False):  # as it is; recorded on this batch; without folding
                 if fold is not None:
                     plan = self._recorded(model, inputs, fold)
@@ -193,6 +195,7 @@ class GradientLRP(Attribution):
                 "in a way that the rules do not see. Choose attribution=input_gradient as a control."
             )
         forward.plan.settle(forward.maker(logits), self, fold)
+        forward.plan.made_for = made_for(model)
         if self.conv_rule != "epsilon" and not any(call.conv_rule for call in forward.plan.calls):
             raise ReldropError(
                 f"conv_rule={self.conv_rule} is a rule for convolutions behind the first, and {type(model).__name__} has "

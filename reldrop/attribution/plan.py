@@ -1,10 +1,11 @@
 """What a first pass learns about a network: its calls, which batch norm belongs to which layer, where each epsilon goes."""
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reldrop.attribution.rules import ACTIVATIONS, MOVES
 
@@ -56,11 +57,13 @@ class Plan:
         calls: all of them.
         random: whether the network draws random numbers in evaluation mode.
         start: epsilon of the division by the logit where relevance starts.
+        made_for: types and devices of the network's parameters and buffers.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.random, self.start = False, 0.0
+        self.made_for: frozenset[tuple[torch.dtype, torch.device]] = frozenset()
 
     def settle(self, last: Call, settings: Any, fold: bool) -> None:
         """Decide, with all calls known, which batch norms to fold, and where each epsilon is applied.
@@ -114,6 +117,11 @@ def _sole_maker(call: Call, through: frozenset[str]) -> Call | None:
     while maker is not None and maker.readers == [call] and maker.name in through and len(maker.makers) == 1:
         maker, call = maker.makers[0], maker
     return maker if maker is not None and maker.readers == [call] else None
+
+
+def made_for(model: nn.Module) -> frozenset[tuple[torch.dtype, torch.device]]:
+    """Return types and devices of the parameters and buffers of a network, whose plan does not serve for others."""
+    return frozenset((value.dtype, value.device) for value in chain(model.parameters(), model.buffers()))
 
 
 @torch.no_grad()

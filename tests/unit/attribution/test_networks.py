@@ -131,6 +131,15 @@ def test_follows_weights_that_change_behind_torchs_back() -> None:
     torch.testing.assert_close(attribution(model, x, targets), GradientLRP()(model, x, targets))
 
 
+def test_a_network_that_changes_its_type() -> None:
+    model, x, targets = plain().eval(), torch.randn(2, 3, 16, 16), torch.tensor([1, 2])
+    attribution = GradientLRP()
+    single = attribution(model, x, targets)
+    double = attribution(model.double(), x.double(), targets)
+    torch.testing.assert_close(double.float(), single, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(attribution(model.float(), x, targets), single)
+
+
 def test_writes_into_the_input_stay_in_the_network() -> None:
     class Normalized(nn.Module):
         def __init__(self) -> None:

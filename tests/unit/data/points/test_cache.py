@@ -172,7 +172,8 @@ def test_reading_processes_end_with_their_parent(mini: Path, number: int) -> Non
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    assert process.wait(120) == -number
+    # Where an interrupt reaches the pool of processes first, Python ends with 1.
+    assert process.wait(120) in ((-number, 1) if number == signal.SIGINT else (-number,))
     deadline = time.monotonic() + 120
     while group(process.pid) & members and time.monotonic() < deadline:
         time.sleep(0.2)
