@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -224,8 +225,8 @@ class StreamedImages(Dataset):
 def _explained(loader: DataLoader) -> Iterator[Any]:
     """Yield what a loader yields, and say in one sentence what has ended its processes."""
     try:
-        yield from loader
-    except (RuntimeError, OSError) as error:
+        yield from _started(loader)
+    except (RuntimeError, OSError, EOFError) as error:
         if not loader.num_workers:
             raise
         reason = str(error).strip().splitlines()[-1]
@@ -234,6 +235,18 @@ def _explained(loader: DataLoader) -> Iterator[Any]:
             f"the processes that decode images have failed ({reason}); {room}set machine.workers to fewer than "
             f"{loader.num_workers}, 0 for none"
         ) from error
+
+
+def _started(loader: DataLoader) -> Iterator[Any]:
+    """Start the processes of a loader, which sees within seconds, where it waits for them, that one of them has died.
+
+    torch's handler of SIGCHLD sees it at once, but raises its error wherever the program is, e.g. amid a training step.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
+        signal.signal(signal.SIGCHLD, handler)
+    return batches
 
 
 @cache
