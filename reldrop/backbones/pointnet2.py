@@ -29,9 +29,14 @@ class Scale(nn.Module):
         self.last = nn.Linear(widths[-2], widths[-1])
         self.pool = NormMax(widths[-1])
 
-    def forward(self, xyz: Tensor, points: Tensor, centroids: Tensor) -> Tensor:
-        """Return (B, S, widths[-1]) for coordinates (B, N, 3), points (B, N, channels) and centroids (B, S, 3)."""
-        index = ball_query(xyz, centroids, self.radius, self.neighbors)
+    def forward(self, points: Tensor, centroids: Tensor, index: Tensor) -> Tensor:
+        """Return (B, S, widths[-1]).
+
+        Args:
+            points: (B, N, channels).
+            centroids: (B, S, 3).
+            index: (B, S, neighbors), the points around each centroid.
+        """
         x = self.first_act(self.first_norm(self.first(points, centroids, index)))
         return self.pool(self.last(self.middle(x)))
 
@@ -42,19 +47,32 @@ class SetAbstraction(nn.Module):
     Args:
         centroids: how many.
         scales: (radius, neighbors, widths) of each.
+        sampled: whether the points come in the order of a farthest point sampling, as those of another set abstraction
+            do. The first ones are their sampling then.
     """
 
-    def __init__(self, channels: int, centroids: int, scales: Sequence[tuple[float, int, Sequence[int]]]) -> None:
+    def __init__(
+        self,
+        channels: int,
+        centroids: int,
+        scales: Sequence[tuple[float, int, Sequence[int]]],
+        sampled: bool = False,
+    ) -> None:
         super().__init__()
-        self.centroids = centroids
+        self.centroids, self.sampled = centroids, sampled
         self.scales = nn.ModuleList(Scale(channels, *scale) for scale in scales)
         self.channels = 3 + sum(widths[-1] for _, _, widths in scales)  # of its output
 
     def forward(self, points: Tensor) -> Tensor:
         """Take points (B, N, C), coordinates first, to centroids (B, S, 3 + features), coordinates first again."""
         xyz = points[..., :3]
-        centroids = gather_points(xyz, farthest_points(xyz, self.centroids))
-        return torch.cat([centroids, *(scale(xyz, points, centroids) for scale in self.scales)], -1)
+        if self.sampled:
+            centroids = xyz[:, : self.centroids]
+        else:
+            centroids = gather_points(xyz, farthest_points(xyz, self.centroids))
+        sizes = [scale.radius for scale in self.scales], [scale.neighbors for scale in self.scales]
+        balls = zip(self.scales, ball_query(xyz, centroids, *sizes), strict=True)
+        return torch.cat([centroids, *(scale(points, centroids, index) for scale, index in balls)], -1)
 
 
 class PointNet2(nn.Module):
@@ -75,7 +93,7 @@ class PointNet2(nn.Module):
     ) -> None:
         super().__init__()
         self.sa1 = SetAbstraction(channels, *levels[0])
-        self.sa2 = SetAbstraction(self.sa1.channels, *levels[1])
+        self.sa2 = SetAbstraction(self.sa1.channels, *levels[1], sampled=True)
         self.sa3 = SharedLayers(self.sa2.channels, 256, 512)
         self.last = nn.Linear(512, 1024)
         self.pool = NormMax(1024)

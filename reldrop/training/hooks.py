@@ -3,6 +3,7 @@
 import logging
 import signal
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from reldrop.data.base import Batch
 from reldrop.runs.run import NullRun, Run
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.signals import SIGNALS, Signals
+from reldrop.utils.tensors import to_host
 
 if TYPE_CHECKING:
     from reldrop.training.trainer import StepOutput, Trainer
@@ -46,7 +48,7 @@ class Hook:
 class FiniteLoss(Hook):
     """Stops the run when the loss is not finite.
 
-    It looks at the loss of the step before the one that was just launched: a GPU then need not wait for the host.
+    It looks at the loss of the step before the one that was just launched: a GPU then has work while the host looks.
 
     Args:
         folder: of the run, for the message.
@@ -57,15 +59,17 @@ class FiniteLoss(Hook):
 
     def __init__(self, folder: Any) -> None:
         self.folder = folder
-        self._unchecked: StepOutput | None = None
+        self._unchecked: tuple[StepOutput, Callable[[], Tensor]] | None = None
 
     def after_step(self, trainer: "Trainer", output: "StepOutput") -> None:
         self._check(trainer)
-        self._unchecked = output
+        self._unchecked = output, to_host(output.loss)
 
     def _check(self, trainer: "Trainer") -> None:
-        output, self._unchecked = self._unchecked, None
-        if output is None or torch.isfinite(output.loss):
+        if self._unchecked is None:
+            return
+        (output, loss), self._unchecked = self._unchecked, None
+        if torch.isfinite(loss()):
             return
         low, high, largest = (x.item() for x in (*output.inputs.aminmax(), output.logits.abs().max()))
         raise ReldropError(

@@ -84,7 +84,7 @@ class _Neighbourhoods(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         xyz = points[..., :3]
         centroids = gather_points(xyz, farthest_points(xyz, 2))
-        return self.head(self.pool(self.first(points, centroids, ball_query(xyz, centroids, 0.7, 5)))).mean(1)
+        return self.head(self.pool(self.first(points, centroids, *ball_query(xyz, centroids, [0.7], [5])))).mean(1)
 
 
 def test_zennit_does_not_conserve_where_positions_are_subtracted() -> None:
@@ -142,7 +142,7 @@ def test_a_point_nobody_looks_at_has_no_relevance() -> None:
     centroids = gather_points(xyz, farthest_points(xyz, 24))
     seen = torch.zeros(3, 80)
     for radius, count in ((0.3, 8), (0.6, 16)):
-        seen.scatter_(1, ball_query(xyz, centroids, radius, count).flatten(1), 1.0)
+        seen.scatter_(1, ball_query(xyz, centroids, [radius], [count])[0].flatten(1), 1.0)
     seen.scatter_(1, farthest_points(xyz, 24), 1.0)
     assert (seen == 0).any()
     for stem in ("flat", "epsilon"):
@@ -168,7 +168,7 @@ def test_flat_gives_a_stem_output_to_its_point() -> None:
 
 def _centroids(points: Tensor) -> tuple[Tensor, Tensor]:
     centroids = gather_points(points, farthest_points(points, 2))
-    return centroids, ball_query(points, centroids, 0.7, 5)
+    return centroids, *ball_query(points, centroids, [0.7], [5])
 
 
 ATTRIBUTIONS = {

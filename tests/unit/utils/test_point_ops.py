@@ -1,7 +1,13 @@
 """Geometry against plain loops."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from reldrop.utils.point_ops import ball_query, farthest_points, gather_points
 from tests.helpers.point_networks import clouds
@@ -28,7 +34,7 @@ def test_a_sampling_is_its_own_sampling() -> None:
 def test_ball_query_equals_a_loop(radius: float, count: int) -> None:
     xyz = clouds()[..., :3]
     centroids = gather_points(xyz, farthest_points(xyz, 12))
-    found = ball_query(xyz, centroids, radius, count)
+    (found,) = ball_query(xyz, centroids, [radius], [count])
     assert found.shape == (3, 12, count)
     for b in range(3):
         for s in range(12):
@@ -37,7 +43,33 @@ def test_ball_query_equals_a_loop(radius: float, count: int) -> None:
 
 
 def test_an_empty_ball_names_a_point_all_the_same() -> None:
-    assert ball_query(torch.zeros(1, 4, 3), torch.ones(1, 1, 3), 0.1, 2).tolist() == [[[3, 3]]]
+    (found,) = ball_query(torch.zeros(1, 4, 3), torch.ones(1, 1, 3), [0.1], [2])
+    assert found.tolist() == [[[3, 3]]]
+
+
+def test_several_radii_at_once() -> None:
+    xyz = clouds()[..., :3]
+    found = ball_query(xyz, xyz[:, :9], [0.2, 0.5], [4, 16])
+    alone = [*ball_query(xyz, xyz[:, :9], [0.2], [4]), *ball_query(xyz, xyz[:, :9], [0.5], [16])]
+    assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))
+
+
+def test_kernels_of_cuda_equal_torch() -> None:
+    pytest.importorskip("triton")
+    command = [sys.executable, "-m", "tests.helpers.interpreted_kernels"]
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    root = Path(__file__).parents[3]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout == "equal\n", done.stderr
+
+
+def test_each_is_one_operation_of_a_graph() -> None:
+    xyz = clouds()[..., :3]
+    graph = make_fx(lambda x: ball_query(x, gather_points(x, farthest_points(x, 12)), [0.3], [4])[0])(xyz)
+    ours = [str(node.target) for node in graph.graph.nodes if "reldrop" in str(node.target)]
+    assert ours == ["reldrop.farthest_points.default", "reldrop.ball_query.default"]
+    torch.library.opcheck(torch.ops.reldrop.farthest_points, (xyz, 12))
+    torch.library.opcheck(torch.ops.reldrop.ball_query, (xyz, xyz[:, :5], [0.2, 0.4], [3, 4]))
 
 
 def test_gather_equals_indexing() -> None:
