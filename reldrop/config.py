@@ -187,7 +187,7 @@ def check_inputs(cfg: DictConfig) -> None:
     data = _kind_of_data(cfg)
     fitting = {
         "images": "a ResNet, and none, random_erasing or reldrop_block, _patch or _pixel",
-        "points": "pointnet or pointnet2_ssg or _msg, and none, random_point_dropout or reldrop_point",
+        "points": "pointnet or pointnet2_ssg or _msg, and none, random_point_dropout, reldrop_point, random_ball, reldrop_ball",
     }
     for group in ("backbone", "augmentation"):
         takes = getattr(_target(cfg[group], group), "kind", None)

@@ -19,7 +19,7 @@ from reldrop.augmentation.base import Augmentation, NoAugmentation
 from reldrop.augmentation.fill import Fill
 from reldrop.augmentation.images import ImageOcclusion, RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel
 from reldrop.augmentation.occlusion import Occlusion
-from reldrop.augmentation.points import RandomPointDropout, RelDropPoint
+from reldrop.augmentation.points import RandomBall, RandomPointDropout, RelDropBall, RelDropPoint
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.types import Fraction, checked
 
@@ -29,9 +29,11 @@ __all__ = [
     "ImageOcclusion",
     "NoAugmentation",
     "Occlusion",
+    "RandomBall",
     "RandomErasing",
     "RandomPointDropout",
     "RelDrop",
+    "RelDropBall",
     "RelDropBlock",
     "RelDropPatch",
     "RelDropPixel",
@@ -47,7 +49,13 @@ ATTRIBUTIONS = {
     "random": RandomRelevance,
     "center": CenterPrior,
 }
-MODES = {"block": RelDropBlock, "patch": RelDropPatch, "pixel": RelDropPixel, "point": RelDropPoint}
+MODES = {
+    "block": RelDropBlock,
+    "patch": RelDropPatch,
+    "pixel": RelDropPixel,
+    "point": RelDropPoint,
+    "ball": RelDropBall,
+}
 
 
 @checked
@@ -60,10 +68,10 @@ class RelDrop(nn.Module):
     Args:
         model: the network in training, bare, compiled, or wrapped for several devices. Relevance is computed with its
             weights at each call.
-        mode: "block", "patch" or "pixel" for images, "point" for point clouds.
+        mode: "block", "patch" or "pixel" for images, "point" or "ball" for point clouds.
         attribution: what computes relevance: a name, for the default settings, or an object.
         probability: of a sample to be occluded, in [0, 1].
-        options: other settings of RelDropBlock, RelDropPatch, RelDropPixel or RelDropPoint.
+        options: other settings of RelDropBlock, RelDropPatch, RelDropPixel, RelDropPoint or RelDropBall.
 
     Raises:
         ReldropError: for a wrong setting, naming it.
@@ -72,7 +80,7 @@ class RelDrop(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        mode: Literal["block", "patch", "pixel", "point"] = "block",
+        mode: Literal["block", "patch", "pixel", "point", "ball"] = "block",
         attribution: Literal["gradient", "zennit", "release", "input_gradient", "random", "center"]
         | Attribution = "gradient",
         probability: Fraction = 0.5,

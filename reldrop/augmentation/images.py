@@ -74,25 +74,39 @@ class RandomErasing(_Rectangles):
 
 
 @dataclass(kw_only=True)
-class RelDropBlock(_Rectangles):
-    """One rectangle around a pixel drawn from the k most relevant ones, clipped at the border.
+class _Guided(_Rectangles):
+    """What block and patch share: where rectangles go. See `reldrop.augmentation.masks.place`.
+
+    Args:
+        place_by: "pixel": the most relevant pixels are the centers (the paper); "block": where the rectangle that was drawn
+            hides most positive relevance, places at least half a rectangle apart (an extension of this project).
+        border: "clip": a rectangle is cut at the border, so that it hides less than was drawn (the paper); "inside": it is
+            moved until all of it is in the image, as that of `RandomErasing` is.
+    """
+
+    place_by: Literal["pixel", "block"] = "pixel"
+    border: Literal["clip", "inside"] = "clip"
+    k: Count = 1
+
+    def make_mask(self, maps: Tensor, *draws: Tensor) -> Tensor:
+        return masks.place(maps, self.k, *draws, self.place_by, self.border)
+
+
+@dataclass(kw_only=True)
+class RelDropBlock(_Guided):
+    """One rectangle around a pixel drawn from the k most relevant ones, clipped at the border; or see `place_by`, `border`.
 
     Args:
         k: number of candidate centers, at least 1.
     """
 
-    k: Count = 1
-
     def sample(self, count: int, size: tuple[int, ...], rng: torch.Generator | None, device: torch.device) -> Draws:
         sizes = self._sizes((count, 1), size, rng)
         return torch.randint(self.k, (count, 1), generator=rng), *sizes
 
-    def make_mask(self, maps: Tensor, *draws: Tensor) -> Tensor:
-        return masks.centered(maps, self.k, *draws)
-
 
 @dataclass(kw_only=True)
-class RelDropPatch(_Rectangles):
+class RelDropPatch(_Guided):
     """A rectangle around each of the k most relevant pixels, each with the k-th part of the area.
 
     Args:
@@ -111,9 +125,6 @@ class RelDropPatch(_Rectangles):
     def sample(self, count: int, size: tuple[int, ...], rng: torch.Generator | None, device: torch.device) -> Draws:
         shape = (count, self.rectangles or self.k)
         return torch.arange(shape[1]).expand(shape), *self._sizes(shape, size, rng, self.k)
-
-    def make_mask(self, maps: Tensor, *draws: Tensor) -> Tensor:
-        return masks.centered(maps, self.k, *draws)
 
 
 @dataclass(kw_only=True)

@@ -84,7 +84,8 @@ class Occlusion(Augmentation):
             return mask
         if self.cell > 1:
             maps = F.avg_pool2d(maps[:, None], self.cell)[:, 0]
-        masked = self.make_mask(maps, *(draw[own].to(inputs.device, non_blocking=True) for draw in draws))
+        own_draws = (draw[own].to(inputs.device, non_blocking=True) for draw in draws)
+        masked = self.make_mask(maps, *self.geometry(inputs, index), *own_draws)
         if self.cell > 1:
             masked = masked.repeat_interleave(self.cell, 1).repeat_interleave(self.cell, 2)
         return mask.index_copy_(0, index, masked)
@@ -100,12 +101,21 @@ class Occlusion(Augmentation):
         """
         return ()
 
+    def geometry(self, inputs: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+        """Return what of the inputs of some rows masks depend on, besides their relevance; here, nothing.
+
+        Args:
+            inputs: (B, C, H, W) or (B, N, C).
+            index: rows of them, int64 (n,), on their device.
+        """
+        return ()
+
     def make_mask(self, maps: Tensor, *draws: Tensor) -> Tensor:
         """Return the masks of n samples, bool, of the shape of `maps`.
 
         Args:
             maps: (n, H, W) or (n, N), their relevance; without `needs_relevance`, only its shape and device mean anything.
-            draws: their rows of what `sample` gave, on the device of `maps`.
+            draws: what `geometry` gave of them, then their rows of what `sample` gave, on the device of `maps`.
         """
         raise NotImplementedError
 

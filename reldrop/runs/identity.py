@@ -27,6 +27,8 @@ ADDED_LATER: dict[str, Any] = {
     "attribution.high": 3.0,
     "attribution.start": "one",
     "attribution.compile": False,
+    "augmentation.place_by": "pixel",
+    "augmentation.border": "clip",
 }
 
 

@@ -29,7 +29,7 @@ SOME = [
 ]
 METHODS = {
     "resnet_tiny vit_micro": "none random_erasing reldrop_block reldrop_block_release reldrop_patch reldrop_pixel",
-    "pointnet": "none random_point_dropout reldrop_point",
+    "pointnet": "none random_point_dropout reldrop_point random_ball reldrop_ball",
 }
 ATTRIBUTIONS = "zennit release recycled input_gradient random center"
 ALL = [
