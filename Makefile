@@ -10,9 +10,12 @@ WORKERS ?= 2
 .PHONY: docs demo test test-slow tables figures setup lint clean
 
 demo: setup
-	$(RUN) -m reldrop.train -m augmentation=none,random_erasing,reldrop_block seed=0,1,2 results_dir=$(DEMO)
+	$(RUN) -m reldrop.train -m augmentation=none,random_erasing,reldrop_block seed=0,1,2 results_dir=$(DEMO) \
+		monitor.occlusion_samples=450
 	$(RUN) -m reldrop.figures run="$$(ls -d $(DEMO)/runs/digits_resnet/reldrop_block/seed0-* | head -n 1)" output=$(DEMO)/examples.png
-	$(RUN) -m reldrop.tables $(DEMO)
+	@echo
+	$(RUN) -m reldrop.tables $(DEMO) metric=occlusion/block_relevant,occlusion/block_random,test/top1
+	@echo "Pictures of what is occluded: $(DEMO)/examples.png"
 
 # Every table that the runs in RESULTS/runs allow, in all formats, each with the list of its runs.
 tables: setup

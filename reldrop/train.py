@@ -73,7 +73,7 @@ def main(cfg: DictConfig) -> float:
 
         own = [override for override in overrides if not override.startswith("run=")]
         cfg, overrides = load_prepared(absolute(cfg.run), own), None
-    return train(cfg, overrides)["test_top1"]
+    return train(cfg, overrides)["test/top1"]
 
 
 def command() -> None:

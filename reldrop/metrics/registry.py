@@ -1,7 +1,8 @@
 """Title, unit and direction of every figure that is logged or evaluated, and the one printer of figures.
 
-A key is dotted, e.g. test_top1 of a summary, or clean.top1 of an evaluation. Where several files meet, the name of the file
-comes first, e.g. evaluation.clean.top1: `find` takes either. A run brings those of its own with it, see `learn`.
+A key of what a run logs has a section, e.g. test/top1; one of an evaluation is dotted, e.g. clean.top1. Where several files
+meet, the name of the file comes first, e.g. evaluation.clean.top1: `find` takes either. A run brings those of its own with it,
+see `learn`.
 """
 
 import math
@@ -48,29 +49,32 @@ class Metric:
 
 
 SPLITS = ("train", "validation", "test")
+SECTIONS = {*SPLITS, "occlusion", "attribution", "speed"}  # of what a run logs
 # Key -> metric. A * in a key matches a part of a family's keys, e.g. the set; {} in the title is replaced by it.
 METRICS: dict[str, Metric] = {
     # of an epoch or a summary; accuracies on clean inputs
-    **{f"{split}_top1": Metric(f"{split} accuracy", "percent", "higher") for split in ("train", "validation")},
-    **{f"{split}_top5": Metric(f"{split} top-5 accuracy", "percent", "higher") for split in SPLITS},
-    **{f"{split}_class_mean": Metric(f"{split} mean class accuracy", "percent", "higher") for split in SPLITS},
-    "test_top1": Metric("test, last", "percent", "higher"),
-    "best_test_top1": Metric("test, best", "percent", "higher"),
-    "selected_test_top1": Metric("test, selected by validation", "percent", "higher"),
-    "test_class_mean": Metric("class mean, last", "percent", "higher"),
-    "best_test_class_mean": Metric("class mean, best", "percent", "higher"),
-    "generalization_gap": Metric("train - test", "percent", "lower"),
-    "train_loss": Metric("training loss", "plain", "lower"),
+    **{f"{split}/top1": Metric(f"{split} accuracy", "percent", "higher") for split in ("train", "validation")},
+    **{f"{split}/top5": Metric(f"{split} top-5 accuracy", "percent", "higher") for split in SPLITS},
+    **{f"{split}/class_mean": Metric(f"{split} mean class accuracy", "percent", "higher") for split in SPLITS},
+    "test/top1": Metric("test, last", "percent", "higher"),
+    "test/best_top1": Metric("test, best", "percent", "higher"),
+    "test/selected_top1": Metric("test, selected by validation", "percent", "higher"),
+    "test/class_mean": Metric("class mean, last", "percent", "higher"),
+    "test/best_class_mean": Metric("class mean, best", "percent", "higher"),
+    "test/generalization_gap": Metric("train - test", "percent", "lower"),
+    "train/loss": Metric("training loss", "plain", "lower"),
+    "train/occluded_share": Metric("occluded", "percent"),
     "lr": Metric("learning rate"),
-    "occluded_share": Metric("occluded", "percent"),
-    "conservation": Metric("relevance over logit"),
-    "samples_per_second": Metric("samples per second", "plain", "higher"),
-    "attribution_share": Metric("time for attribution", "percent", "lower"),
-    "occlusion_least_minus_most": Metric("area, least - most", "percent"),
-    "occlusion_most": Metric("area, most relevant first", "percent", "higher"),
-    "occlusion_least": Metric("area, least relevant first", "percent", "higher"),
-    "occlusion_random": Metric("area, random order", "percent", "higher"),
-    "relevance_gini": Metric("Gini index of relevance"),
+    "attribution/conservation": Metric("relevance over logit"),
+    "attribution/share_of_time": Metric("time for attribution", "percent", "lower"),
+    "attribution/gini": Metric("Gini index of relevance"),
+    "speed/samples_per_second": Metric("samples per second", "plain", "higher"),
+    "occlusion/block_relevant": Metric("block, most relevant", "percent", "higher"),
+    "occlusion/block_random": Metric("block, random", "percent", "higher"),
+    "occlusion/most": Metric("area, most relevant first", "percent", "higher"),
+    "occlusion/least": Metric("area, least relevant first", "percent", "higher"),
+    "occlusion/random": Metric("area, random order", "percent", "higher"),
+    "occlusion/least_minus_most": Metric("area, least - most", "percent"),
     # of an evaluation by the robustness suite
     "clean.top1": Metric("test accuracy", "percent", "higher"),
     "clean.top5": Metric("top-5 test accuracy", "percent", "higher"),
@@ -118,10 +122,19 @@ WORDS = {  # for members of families
     "r": "R",
     "o": "O",
 }
-RENAMED = {
-    "generalisation_gap": "generalization_gap",
-    "centre": "center",
-}  # parts of keys, in files of earlier versions
+# In files of earlier versions: parts of keys, and keys of a run.
+RENAMED = {"generalisation_gap": "generalization_gap", "centre": "center"}
+FORMER = {
+    "best_test_top1": "test/best_top1",
+    "selected_test_top1": "test/selected_top1",
+    "best_test_class_mean": "test/best_class_mean",
+    "generalization_gap": "test/generalization_gap",
+    "occluded_share": "train/occluded_share",
+    "conservation": "attribution/conservation",
+    "attribution_share": "attribution/share_of_time",
+    "relevance_gini": "attribution/gini",
+    "samples_per_second": "speed/samples_per_second",
+}
 
 
 def find(key: str) -> Metric | None:
@@ -141,12 +154,16 @@ def learn(described: Mapping[str, Mapping[str, Any]]) -> None:
     What is known already stays.
     """
     for key, each in described.items():
-        METRICS.setdefault(key, Metric(**each))
+        METRICS.setdefault(current_key(key), Metric(**each))
 
 
 def current_key(key: str) -> str:
     """Return the key that a figure has today, of one in a file of an earlier version."""
-    return ".".join(RENAMED.get(part, part) for part in key.replace("/", ".").split("."))
+    if key in METRICS or key.partition("/")[0] in SECTIONS:
+        return key
+    key = ".".join(RENAMED.get(part, part) for part in key.replace("/", ".").split("."))
+    section, _, name = key.partition("_")
+    return f"{section}/{name}" if name and section in (*SPLITS, "occlusion") else FORMER.get(key, key)
 
 
 def describe(figures: Mapping[str, Any]) -> str:

@@ -48,9 +48,9 @@ def measure(
 
 
 def described(metrics: Mapping[str, SplitMetric], splits: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return title, unit and direction of each figure that a run measures, SPLIT_NAME -> those, for its summary."""
+    """Return title, unit and direction of each figure that a run measures, SPLIT/NAME -> those, for its summary."""
     return {
-        f"{split}_{name}": vars(Metric(f"{split} {metric.title or name}", metric.unit, metric.better))
+        f"{split}/{name}": vars(Metric(f"{split} {metric.title or name}", metric.unit, metric.better))
         for name, metric in metrics.items()
         for split in splits
     }
@@ -64,7 +64,7 @@ def check_metrics(metrics: Mapping[str, Any], num_classes: int) -> None:
     """
     logits = torch.randn(4, num_classes, generator=torch.Generator().manual_seed(0))
     for name, metric in metrics.items():
-        if not name.isidentifier() or {f"{split}_{name}" for split in SPLITS} & OURS:
+        if not name.isidentifier() or {f"{split}/{name}" for split in SPLITS} & OURS:
             raise ReldropError(f"monitor.metrics.{name} needs another name: of letters, digits and _, and none of ours")
         if not isinstance(metric, SplitMetric):
             kind = type(metric).__name__

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from reldrop.reporting.layouts import Row, Table
 from reldrop.reporting.statistics import MIN_SEEDS, Comparison
 from reldrop.utils.text import format_columns
 
+WIDTH = 100  # of a table in the terminal
 LATEX = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"}
@@ -18,8 +20,21 @@ LATEX = str.maketrans(
 
 
 def terminal(table: Table) -> str:
-    """Return a table in aligned columns, with a star behind what is marked, and its notes."""
-    return _joined([*format_columns(_lines(table, "{} *")), "", *legend(table), *_notes(table)])
+    """Return a table in aligned columns, with a star behind what is marked, and its notes.
+
+    What all rows have in common stands above it; differences that make it wider than WIDTH are a second table below.
+    """
+    common, labels = _labels(table)
+    lines = _lines(table, "{} *")
+    kept = [place for place, title in enumerate(table.labels) if title in labels]
+    means = range(len(table.labels), len(table.labels) + len(table.columns))
+    differences = range(means.stop, len(lines[0]))
+    tables = [format_columns(_columns(lines, [*kept, *means, *differences]))]
+    if differences and max(map(len, tables[0])) > WIDTH:
+        tables = [format_columns(_columns(lines, [*kept, *columns])) for columns in (means, differences)]
+    shown = [line for each in tables for line in [*each, ""]]
+    explained = [part for line in legend(table) for part in textwrap.wrap(line, WIDTH)]
+    return _joined([*([common, ""] if common else []), *shown, *explained, *_notes(table)])
 
 
 def markdown(table: Table) -> str:
@@ -124,6 +139,25 @@ def _lines(table: Table, mark: str, escape: Callable[[str], str] = str) -> list[
             line.append(shown(_difference(row.cells[place].score.metric, comparison), is_marked))
         lines.append(line)
     return lines
+
+
+def _labels(table: Table) -> tuple[str, list[str]]:
+    """Return what the labels of all rows have in common, as a line, and the labels that tell the rows apart."""
+    labels = [title for title in table.labels if title != "setting"]
+    if len({tuple(row.labels[title] for title in labels) for row in table.rows}) < len(table.rows):
+        labels = table.labels
+    common = [
+        title
+        for title in labels
+        if title in ("experiment", "dataset", "backbone", "steps")
+        and len({row.labels[title] for row in table.rows}) == 1
+    ]
+    line = ", ".join(f"{title} {table.rows[0].labels[title]}" for title in common)
+    return line, [title for title in labels if title not in common]
+
+
+def _columns(lines: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[str]]:
+    return [[line[place] for place in places] for line in lines]
 
 
 def _mean(cell: Cell, is_counted: bool) -> str:

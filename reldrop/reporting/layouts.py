@@ -21,8 +21,8 @@ from reldrop.reporting.records import Record, as_text
 from reldrop.utils.errors import ReldropError
 
 PAPER = {
-    "table1": ("Images", "random_erasing", "reldrop_block", ("test_top1",)),
-    "table2": ("Point clouds", "random_point_dropout", "reldrop_point", ("test_top1", "test_class_mean")),
+    "table1": ("Images", "random_erasing", "reldrop_block", ("test/top1",)),
+    "table2": ("Point clouds", "random_point_dropout", "reldrop_point", ("test/top1", "test/class_mean")),
 }
 ZERO_SHOT = ("zero_shot.imagenet_a.top1", "zero_shot.imagenet_r.top1", "zero_shot.imagenet_o.aupr")  # with ImageNet's
 SUITES = {"evaluation": "robustness", "zero_shot": "zero_shot"}  # file of a run folder -> suite of reldrop.evaluate

@@ -14,7 +14,10 @@ from reldrop.utils.errors import ReldropError
 from reldrop.utils.text import unknown
 from reldrop.utils.types import OpenFraction
 
-DEFAULT = ("test_top1", "best_test_top1", "test_class_mean", "best_test_class_mean", "generalization_gap")
+DEFAULT = (
+    *("test/top1", "test/best_top1", "occlusion/block_relevant", "occlusion/block_random"),
+    *("occlusion/most", "occlusion/least", "occlusion/random", "attribution/gini", "test/generalization_gap"),
+)
 
 
 @dataclass(frozen=True)

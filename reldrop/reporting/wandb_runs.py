@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from reldrop.metrics.registry import current_key
 from reldrop.reporting.records import Record
 from reldrop.runs.reader import summary_of
 from reldrop.runs.trust import check_plain
@@ -48,7 +49,8 @@ def read_wandb(source: str) -> tuple[list[Record], list[str]]:
 
 def _record(run: Any) -> Record | None:
     """Return the record of a run of W&B; None if it has not come to its end."""
-    history = [row for row in run.scan_history() if row.get("epoch") is not None and row.get("test_top1") is not None]
+    rows = ({current_key(key): value for key, value in row.items()} for row in run.scan_history())
+    history = [row for row in rows if row.get("epoch") is not None and row.get("test/top1") is not None]
     if run.state != "finished" or not history:
         return None
     trainer, last = run.config["trainer"], history[-1]

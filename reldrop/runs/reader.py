@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
+from reldrop.metrics.registry import current_key
 from reldrop.runs.trust import check_plain
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import read
 
 Content = TypeVar("Content")
 
+TIMING = ("attribution/share_of_time", "speed/samples_per_second")  # of the machine, not of the result
 OVER = "start the run over with force=true"
 
 
@@ -68,11 +70,11 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         """Return the result; None if the run is not finished."""
         summary = self._read("summary.json", _json, "delete it, and the same command writes it again")
-        return summary and {key: value for key, value in summary.items() if key != "identity_version"}
+        return summary and {current_key(key): value for key, value in summary.items() if key != "identity_version"}
 
     def history(self) -> list[dict[str, Any]]:
         """Return the records of the metrics log; a last line that was cut off in writing does not count."""
-        return self._read("metrics.jsonl", lambda path: [json.loads(line) for line in _lines(path)], OVER) or []
+        return self._read("metrics.jsonl", lambda path: [_record(line) for line in _lines(path)], OVER) or []
 
     def evaluations(self) -> dict[str, Any]:
         """Return the content of each evaluation, by the name of its file."""
@@ -172,19 +174,22 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
 
 
 def summary_of(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return last and best accuracies of the records of a run, and those of the epoch that the validation split selects."""
+    """Return the last figures of the records of a run, its best accuracies, and that of the epoch that validation selects."""
     last = history[-1]
-    accuracies = [key for key in ("test_top1", "test_top5", "test_class_mean") if key in last]  # older runs lack some
-    best = {f"best_{key}": max(record[key] for record in history) for key in accuracies if key != "test_top5"}
+    shown = [key for key in last if "/" in key and key not in TIMING]
+    best = {
+        f"test/best_{key}": max(record[f"test/{key}"] for record in history)
+        for key in ("top1", "class_mean")
+        if f"test/{key}" in last  # older runs lack some
+    }
     selected = {}
-    if last.get("validation_top1") is not None:
-        selected = {"selected_test_top1": max(history, key=lambda record: record["validation_top1"])["test_top1"]}
+    if last.get("validation/top1") is not None:
+        selected = {"test/selected_top1": max(history, key=lambda record: record["validation/top1"])["test/top1"]}
     return {
-        **{key: last[key] for key in accuracies},
+        **{key: last[key] for key in shown},
         **best,
         **selected,
-        "generalization_gap": last["train_top1"] - last["test_top1"],
-        "train_loss": last["train_loss"],
+        "test/generalization_gap": last["train/top1"] - last["test/top1"],
         "epochs": last["epoch"],
         "steps": last["step"],
     }
@@ -193,6 +198,10 @@ def summary_of(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def run_folders(results: Path) -> list[RunFolder]:
     """Return the runs under a results folder, whether finished, begun or waiting."""
     return [RunFolder(path) for path in sorted((results / "runs").glob("*/*/seed*")) if path.is_dir()]
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    return {current_key(key): value for key, value in json.loads(line).items()}
 
 
 def _json(path: Path) -> Any:

@@ -32,7 +32,7 @@ def result_of(folder: Path, state: str, message: str | None) -> RunResult:
     run = RunFolder(folder)
     summary = run.summary()
     if summary is not None:
-        return RunResult(run.label, state, f"test accuracy {summary['test_top1']:.2%}", summary["test_top1"])
+        return RunResult(run.label, state, f"test accuracy {summary['test/top1']:.2%}", summary["test/top1"])
     if state == "submitted":
         return RunResult(run.label, state, message or "")
     return RunResult(run.label, "failed", run.failure or message or "ended without a message")

@@ -45,6 +45,6 @@ class MonitorConfig:
 
     checkpoint_every_steps: Count | None = None
     keep_every_epochs: Count | None = None
-    occlusion_every_epochs: Count | None = None
-    occlusion_samples: Count = 500
+    occlusion_every_epochs: Count | None = 5
+    occlusion_samples: Count | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from reldrop.backbones.sync_batch_norm import SyncBatchNorm, average_statistics
 from reldrop.data.base import Batch
+from reldrop.metrics.registry import current_key
 from reldrop.runs.run import NullRun, Run
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.signals import SIGNALS, Signals
@@ -179,7 +180,7 @@ class Checkpoints(Hook):
         return {"best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best = state["best"]
+        self.best = {current_key(key): value for key, value in state["best"].items()}
 
 
 class StopOnSignals(Hook):

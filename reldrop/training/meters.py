@@ -80,11 +80,11 @@ class EpochMeter:
         self._lap()
         loss, changed = (self.sums / self.samples).tolist()
         return {
-            "train_loss": loss,
-            "occluded_share": changed,
-            "conservation": self.relevance_sums.median().item() if len(self.relevance_sums) else None,
-            "samples_per_second": self.samples / self.seconds,
-            "attribution_share": self.attribution_seconds / self.seconds,
+            "train/loss": loss,
+            "train/occluded_share": changed,
+            "attribution/conservation": self.relevance_sums.median().item() if len(self.relevance_sums) else None,
+            "speed/samples_per_second": self.samples / self.seconds,
+            "attribution/share_of_time": self.attribution_seconds / self.seconds,
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def train(
             if first:
                 sizes = {"train_samples": len(data.train), "test_samples": len(data.test)}
                 history = run.history()
-                own = described(trainer.metrics, [split for split in SPLITS if f"{split}_top1" in history[-1]])
+                own = described(trainer.metrics, [split for split in SPLITS if f"{split}/top1" in history[-1]])
                 figures = {**summary_of(history), **{key: history[-1].get(key) for key in own}}
                 summary = {
                     **figures,
@@ -147,7 +147,7 @@ def build_trainer(
         chosen.append(hooks.Progress())
     monitor: MonitorConfig = build(cfg, "monitor")
     check_metrics(monitor.metrics, data.num_classes)
-    selection = "test_top1" if data.validation is None else "validation_top1"
+    selection = "test/top1" if data.validation is None else "validation/top1"
     checkpoints = hooks.Checkpoints(run, selection, monitor.checkpoint_every_steps, monitor.keep_every_epochs)
     chosen += [hooks.FiniteLoss(run.path), *own_hooks, checkpoints, hooks.StopOnSignals(signals, checkpoints)]
     cache = (
@@ -202,13 +202,13 @@ class Report(hooks.Hook):
             "epoch %d/%d  loss %.4f  train %.2f %%  test %.2f %%  lr %.2g  %.3g %ss/s  attribution %.0f %%",
             record["epoch"],
             self.epochs,
-            record["train_loss"],
-            100 * record["train_top1"],
-            100 * record["test_top1"],
+            record["train/loss"],
+            100 * record["train/top1"],
+            100 * record["test/top1"],
             record["lr"],
-            record["samples_per_second"],
+            record["speed/samples_per_second"],
             self.unit,
-            100 * record["attribution_share"],
+            100 * record["attribution/share_of_time"],
         )
 
 
@@ -225,6 +225,8 @@ def _only_warnings(quiet: bool) -> Iterator[None]:
 
 
 def _in_words(summary: dict[str, Any]) -> str:
-    shown = {"test accuracy": "test_top1", "mean class accuracy": "test_class_mean"}
-    parts = (f"{name} {summary[key]:.2%} (best {summary[f'best_{key}']:.2%})" for name, key in shown.items())
+    shown = {"test accuracy": "top1", "mean class accuracy": "class_mean"}
+    parts = (
+        f"{name} {summary[f'test/{key}']:.2%} (best {summary[f'test/best_{key}']:.2%})" for name, key in shown.items()
+    )
     return ", ".join(parts)

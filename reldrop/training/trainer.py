@@ -104,7 +104,7 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether all epochs, or all steps and the evaluation after them, are done."""
-        return self.epoch >= self.config.epochs or (self._steps_done and self.batch == 0)
+        return self.epoch >= self.config.epochs or (self.steps_done and self.batch == 0)
 
     def train_epoch(self) -> None:
         """Train on the batches of the epoch that are left."""
@@ -112,7 +112,7 @@ class Trainer:
         self.call("before_epoch")
         self.meter.start()
         for batch in self._batches():
-            if self._steps_done:
+            if self.steps_done:
                 break
             torch.manual_seed(derive_seed(self.seed, "dropout", *self._position(own=True)))
             self.call("before_step", batch)
@@ -184,7 +184,7 @@ class Trainer:
                 split, batch_size=self.config.eval_batch_size, limit=limit, sharder=self.sharder
             )
             figures = accuracies(self.predict, batches, self.data.num_classes, self.fabric.device, self.metrics)
-            record.update({f"{split}_{key}": value for key, value in figures.items()})
+            record.update({f"{split}/{key}": value for key, value in figures.items()})
         self.call("measure", record)
         return record
 
@@ -221,7 +221,7 @@ class Trainer:
         return {**parts, **{type(hook).__name__: hook for hook in self.hooks if hook.state_dict()}}
 
     @property
-    def _steps_done(self) -> bool:
+    def steps_done(self) -> bool:
         return self.config.max_steps is not None and self.step >= self.config.max_steps
 
     def _position(self, own: bool) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from reldrop.config import CONFIG_PATH
 QUICK = ["trainer.epochs=3", "dataset.subset=200", "dataset.test_subset=50", "trainer.batch_size=32"]
 
 
-TIMING = ("samples_per_second", "attribution_share")
+TIMING = ("speed/samples_per_second", "attribution/share_of_time")
 
 
 def config(tmp_path: Path, *overrides: str) -> DictConfig:

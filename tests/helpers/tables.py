@@ -19,7 +19,7 @@ FIXTURES = TESTS / "fixtures"
 RUNS = FIXTURES / "tables"
 
 
-TOP1 = Score("test_top1")
+TOP1 = Score("test/top1")
 
 
 def run(capsys, monkeypatch, *words):
@@ -53,7 +53,7 @@ def arm(records, name):
     return [record for record in records if record.augmentation == name]
 
 
-def on_seeds(record, values, key="test_top1", **settings):
+def on_seeds(record, values, key="test/top1", **settings):
     return [changed(record, seed, {key: value}, **settings) for seed, value in enumerate(values)]
 
 

@@ -194,13 +194,15 @@ def test_metrics_of_occlusion_while_training(tmp_path: Path) -> None:
     options = ["trainer.epochs=2", "monitor.occlusion_every_epochs=2", "monitor.occlusion_samples=20"]
     folder = make_run(tmp_path, *options, "monitor.keep_every_epochs=2")
     first, second = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    keys = {f"occlusion_{order}" for order in ("most", "least", "random", "least_minus_most")} | {"relevance_gini"}
+    keys = {f"occlusion/{name}" for name in ("most", "least", "random", "block_relevant", "block_random")} | {
+        "attribution/gini"
+    }
     assert not keys & first.keys()
     assert keys <= second.keys()
-    assert all(0 <= second[f"occlusion_{order}"] <= 1 for order in ("most", "least", "random"))
+    assert all(0 <= second[f"occlusion/{order}"] <= 1 for order in ("most", "least", "random"))
     assert not (folder / "epoch0001.pt").exists()
     assert torch.load(folder / "epoch0002.pt", weights_only=True)["epoch"] == 2
-    plain = make_run(tmp_path / "plain", "trainer.epochs=2")
+    plain = make_run(tmp_path / "plain", "trainer.epochs=2", "monitor.occlusion_every_epochs=null")
     assert plain.name == folder.name  # it is the same run
     a, b = (torch.load(one / "last.pt", weights_only=True)["model"] for one in (folder, plain))
     assert all(torch.equal(a[key], b[key]) for key in a)

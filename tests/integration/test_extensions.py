@@ -228,9 +228,9 @@ def test_own_parts_are_trained_under_their_names(swept: Path) -> None:
     assert len(runs(swept)) == 4
     for folder in runs(swept):
         record = metrics(folder)[-1]
-        assert {"train_entropy", "test_entropy"} <= record.keys()
+        assert {"train/entropy", "test/entropy"} <= record.keys()
         summary = json.loads((folder / "summary.json").read_text())
-        assert summary["test_entropy"] == record["test_entropy"]
+        assert summary["test/entropy"] == record["test/entropy"]
         assert summary["dataset"] == "stripes"
 
 
@@ -263,7 +263,7 @@ def test_own_parts_are_evaluated_drawn_and_tabulated(swept: Path, monkeypatch: p
         ReldropError, match=r"no part of this package, and is not imported; .* give --config-dir=FOLDER"
     ):
         read_checkpoint(first)
-    table = run(swept, "tables", "results", "metric=test_top1,test_entropy")
+    table = run(swept, "tables", "results", "metric=test/top1,test/entropy")
     assert "test entropy (nats)" in table
     assert f"python -m reldrop.train -m --config-dir {swept} dataset=stripes" in table  # of baselines without runs
     assert {line.split()[3] for line in table.splitlines() if line.startswith("stripes_small ")} > {

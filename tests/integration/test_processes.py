@@ -63,8 +63,8 @@ def test_batch_norms_of_their_own(root: Path) -> None:
     """Each process normalizes by its share; their statistics are averaged, and losses stay near."""
     train_until(None, root / "own_norms_one", RESNET)
     one, two = (metrics(trained(root, name)) for name in ("own_norms_one", "own_norms"))
-    assert one[-1]["train_loss"] == pytest.approx(two[-1]["train_loss"], rel=0.1)
-    assert one[-1]["train_loss"] != pytest.approx(two[-1]["train_loss"], rel=1e-4)
+    assert one[-1]["train/loss"] == pytest.approx(two[-1]["train/loss"], rel=0.1)
+    assert one[-1]["train/loss"] != pytest.approx(two[-1]["train/loss"], rel=1e-4)
     assert one[0]["step"] == two[0]["step"]
 
 

@@ -21,8 +21,8 @@ def test_real_clouds(tmp_path: Path, name: str, experiment: str) -> None:
     cfg = config(tmp_path, *options, f"data_dir={data}", f"machine.cache_dir={tmp_path / 'cache'}")
     cfg.trainer.epochs, cfg.scheduler = 4, config(tmp_path, "scheduler=cosine").scheduler
     summary = train(cfg)
-    assert summary["train_loss"] < 3.6
-    assert not experiment or summary["test_top1"] > 0.15  # chance is 0.05
+    assert summary["train/loss"] < 3.6
+    assert not experiment or summary["test/top1"] > 0.15  # chance is 0.05
 
 
 @pytest.mark.real_data("cifar10_jpeg")
@@ -32,4 +32,4 @@ def test_real_cifar_images(tmp_path: Path) -> None:
         tmp_path, "+experiment=cifar_resnet", f"data_dir={data}", "backbone=resnet_tiny", "dataset.subset=2000"
     )
     cfg.dataset.test_subset, cfg.trainer.epochs = 500, 4
-    assert train(cfg)["test_top1"] > 0.2
+    assert train(cfg)["test/top1"] > 0.2

@@ -31,7 +31,7 @@ def test_a_failed_run_stays_alone_and_the_next_sweep_trains_what_is_missing(
     assert "6 runs: 5 finished, 1 failed" in text
     assert re.search(rf"{bad.name} +failed +/.*last.pt is damaged", text)
     assert "is damaged" in (bad / "FAILED").read_text()
-    accuracy = json.loads((good[0] / "summary.json").read_text())["test_top1"]
+    accuracy = json.loads((good[0] / "summary.json").read_text())["test/top1"]
     assert re.search(rf"{good[0].name} +finished +test accuracy {accuracy:.2%}", text)
 
     (bad / "last.pt").unlink()

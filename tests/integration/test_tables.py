@@ -53,12 +53,12 @@ def test_every_table_into_a_folder(tmp_path, capsys, monkeypatch, results):
         (["papr=table1"], "papr is not a setting; did you mean paper?"),
         (["paper=table3"], "paper='table3' must be 'table1', 'table2' or 'ablation'"),
         (["format=html"], "format='html' must be 'terminal', 'markdown', 'latex' or 'csv'"),
-        (["metric=test_top"], "metric=test_top is a figure of no run; did you mean test_top5?"),
+        (["metric=test_top"], "metric=test_top is a figure of no run; did you mean test/top5?"),
         (["confidence=95"], "confidence=95 must be below 1"),
         (["reldrop=reldrop_patch"], "goes with paper=table1 or paper=table2"),
         (["better=lower"], "better and unit go with metric=NAME"),
         (["unit=percent"], "better and unit go with metric=NAME"),
-        (["better=more", "metric=test_top1"], "better='more' must be 'higher', 'lower' or 'none'"),
+        (["better=more", "metric=test/top1"], "better='more' must be 'higher', 'lower' or 'none'"),
         (["paper=table2"], "of which there are no finished runs (there are digits none"),
         (["output=table.doc"], "the suffix tells no format"),
         (["source=mlflow:a/b"], "must be source=wandb:ENTITY/PROJECT"),
@@ -81,13 +81,13 @@ def test_words_of_the_command_line(tmp_path):
     words = [
         "where=seed!=0,2",
         "where=[name=x,augmentation.scale=[0.02,0.4]]",
-        "metric=test_top1,clean.aurra",
+        "metric=test/top1,clean.aurra",
         "paper=table1",
     ]
     assert overrides(words) == [
         "paper=table1",
         'where=["seed!=0,2", "name=x", "augmentation.scale=[0.02,0.4]"]',
-        'metric=["test_top1", "clean.aurra"]',
+        'metric=["test/top1", "clean.aurra"]',
     ]
     assert overrides(["output=~/table 1.tex", "--cfg", "job"])[:2] == ['output="~/table 1.tex"', "--cfg"]
 

@@ -26,9 +26,9 @@ def test_tables_and_figures_read_run_folders(tmp_path: Path) -> None:
     runs, remarks = read_runs(tmp_path / "results")
     assert not remarks
     assert [run.seed for run in runs] == [0, 1]
-    lines = terminal(table_of_settings(runs, [Score("test_top1")], 0.95)).splitlines()
+    lines = terminal(table_of_settings(runs, [Score("test/top1")], 0.95)).splitlines()
     row = next(line for line in lines if "reldrop_block" in line)
-    mean = 50 * sum(run.figures["test_top1"] for run in runs)
+    mean = 50 * sum(run.figures["test/top1"] for run in runs)
     assert f"{mean:.2f} ±" in row
     folder = run_folder(cfg)
     assert draw(figures(folder)) == folder / "examples.png"

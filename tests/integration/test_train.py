@@ -36,7 +36,7 @@ def test_every_experiment_runs(tmp_path: Path, experiment: str) -> None:
     summary = train(cfg)
     assert cfg.name == experiment
     assert summary["steps"] == 2
-    assert 0 <= summary["test_top1"] <= 1
+    assert 0 <= summary["test/top1"] <= 1
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
@@ -45,8 +45,10 @@ def test_every_augmentation_runs(tmp_path: Path, augmentation: str) -> None:
     data = POINTS if "point" in augmentation else QUICK
     cfg = config(tmp_path, *data, f"augmentation={augmentation}", "trainer.epochs=1", *overrides)
     record = train(cfg) and metrics(run_folder(cfg))[0]
-    assert (record["occluded_share"] > 0) == (augmentation != "none") or cfg.augmentation.get("decide_per") == "batch"
-    assert (record["conservation"] is not None) == augmentation.startswith("reldrop")
+    assert (record["train/occluded_share"] > 0) == (augmentation != "none") or cfg.augmentation.get(
+        "decide_per"
+    ) == "batch"
+    assert (record["attribution/conservation"] is not None) == augmentation.startswith("reldrop")
 
 
 @pytest.mark.parametrize("data", ["images", "points"])
@@ -59,7 +61,7 @@ def test_every_attribution_runs(tmp_path: Path, attribution: str, data: str) -> 
     chosen = POINTS if data == "points" else QUICK
     cfg = config(tmp_path, *chosen, f"attribution={attribution}", "trainer.max_steps=3")
     record = train(cfg) and metrics(run_folder(cfg))[0]
-    assert (record["conservation"] is not None) == (attribution in ("gradient", "release", "zennit"))
+    assert (record["attribution/conservation"] is not None) == (attribution in ("gradient", "release", "zennit"))
 
 
 @pytest.mark.parametrize(
@@ -84,19 +86,19 @@ def test_every_attribution_runs(tmp_path: Path, attribution: str, data: str) -> 
 def test_options_run(tmp_path: Path, overrides: list[str]) -> None:
     cfg = config(tmp_path, *QUICK, "trainer.max_steps=8", *overrides)
     summary = train(cfg)
-    assert ("selected_test_top1" in summary) == (cfg.dataset.validation > 0)
+    assert ("test/selected_top1" in summary) == (cfg.dataset.validation > 0)
 
 
 def test_learns(tmp_path: Path) -> None:
     summary = train(config(tmp_path, "trainer.epochs=12"))
-    assert summary["test_top1"] > 0.8
+    assert summary["test/top1"] > 0.8
 
 
 def test_learns_from_points(tmp_path: Path) -> None:
     options = ["+experiment=shapes_pointnet", "dataset.points=64", "augmentation=random_point_dropout"]
     summary = train(config(tmp_path, *options, "trainer.epochs=4"))
-    assert summary["test_top1"] > 0.3  # chance is 0.1
-    assert 0 < summary["test_class_mean"] <= summary["best_test_class_mean"]
+    assert summary["test/top1"] > 0.3  # chance is 0.1
+    assert 0 < summary["test/class_mean"] <= summary["test/best_class_mean"]
 
 
 @pytest.mark.parametrize("augmentation", ["reldrop_point", "none"])
@@ -148,8 +150,8 @@ def test_zennit_gives_the_same_masks_and_curves(tmp_path: Path, monkeypatch: pyt
     assert all(torch.equal(one, other) for one, other in zip(*found.values(), strict=True))
     curves = [metrics(folder.parent) for folder in sorted(tmp_path.rglob("metrics.jsonl"))]
     for one, other in zip(*curves, strict=True):
-        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
-        assert one["test_top1"] == other["test_top1"]
+        assert one["train/loss"] == pytest.approx(other["train/loss"], rel=1e-4)
+        assert one["test/top1"] == other["test/top1"]
 
 
 def test_the_arms_see_the_same_images(tmp_path: Path) -> None:

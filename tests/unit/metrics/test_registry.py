@@ -8,9 +8,9 @@ from reldrop.metrics.registry import METRICS, Metric, current_key, describe, fin
 @pytest.mark.parametrize(
     ("key", "metric"),
     [
-        ("test_top1", Metric("test, last", "percent", "higher")),
-        ("generalization_gap", Metric("train - test", "percent", "lower")),
-        ("validation_class_mean", Metric("validation mean class accuracy", "percent", "higher")),
+        ("test/top1", Metric("test, last", "percent", "higher")),
+        ("test/generalization_gap", Metric("train - test", "percent", "lower")),
+        ("validation/class_mean", Metric("validation mean class accuracy", "percent", "higher")),
         ("clean.aurra", Metric("AURRA", "percent", "higher")),
         ("evaluation.clean.aurra", Metric("AURRA", "percent", "higher")),
         ("blocks.center.mean", Metric("block, center", "percent", "higher")),
@@ -46,7 +46,7 @@ def test_figures_in_words():
 
 
 def test_labels_and_values():
-    gap = find("generalization_gap")
+    gap = find("test/generalization_gap")
     assert gap.label == "train - test (%)"
     assert gap.format(0.0123, signed=True) == "+1.23"
-    assert find("train_loss").format(1.23456) == "1.235"
+    assert find("train/loss").format(1.23456) == "1.235"

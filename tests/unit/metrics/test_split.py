@@ -63,8 +63,8 @@ def test_names_of_our_figures_are_not_taken(name: str) -> None:
 def test_a_run_brings_its_metrics_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "METRICS", dict(registry.METRICS))
     own = described({"mistakes": Mistakes(), "untitled": Returns(3)}, ("train", "test"))
-    assert list(own) == ["train_mistakes", "test_mistakes", "train_untitled", "test_untitled"]
-    registry.learn({**own, "test_top1": {"title": "not ours"}})
-    assert registry.find("test_mistakes") == registry.Metric("test mistakes", "percent", "lower")
-    assert registry.find("summary.train_untitled") == registry.Metric("train untitled", "plain", "none")
-    assert registry.find("test_top1").title == "test, last"
+    assert list(own) == ["train/mistakes", "test/mistakes", "train/untitled", "test/untitled"]
+    registry.learn({**own, "test/top1": {"title": "not ours"}})
+    assert registry.find("test/mistakes") == registry.Metric("test mistakes", "percent", "lower")
+    assert registry.find("summary.train/untitled") == registry.Metric("train untitled", "plain", "none")
+    assert registry.find("test/top1").title == "test, last"

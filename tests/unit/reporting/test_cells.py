@@ -10,7 +10,7 @@ from reldrop.utils.errors import ReldropError
 from tests.helpers.tables import TOP1, arm, changed, on_seeds
 
 
-def mean_of(records, key="test_top1"):
+def mean_of(records, key="test/top1"):
     return sum(record.figures[key] for record in records) / len(records)
 
 
@@ -26,7 +26,7 @@ def test_runs_that_differ_are_refused_in_one_cell(records):
     ):
         paper_table("table1", [*records, changed(none[0], seed=7, trainer__epochs=9)], None, 0.95)
     with pytest.raises(ReldropError, match=r"two runs of seed 0.*where=run!="):
-        arm_of([none[0], changed(none[0], seed=0, figures={"test_top1": 0.0})], "digits none")
+        arm_of([none[0], changed(none[0], seed=0, figures={"test/top1": 0.0})], "digits none")
     assert len(arm_of([none[0], changed(none[0])], "digits none").runs) == 1  # the same run twice is one
 
 
@@ -67,7 +67,7 @@ def test_best_only_where_the_seeds_support_it(records):
     assert best(low, middle, middle) == []  # no better than the other
     assert best(low[:2], middle[:2], high[:2]) == []  # too few seeds
     assert best(low, middle, (0.59, 0.90, 0.70)) == []  # best on average, but not clearly
-    assert best(low, middle, high, Score("test_top1", better="lower")) == ["none"]
+    assert best(low, middle, high, Score("test/top1", better="lower")) == ["none"]
 
 
 def test_the_baseline_of_an_arm_with_another_attribution(records):
@@ -79,13 +79,13 @@ def test_the_baseline_of_an_arm_with_another_attribution(records):
     assert [
         "none" in row.cells[0].comparisons for row in one.rows if row.labels["augmentation"] == "reldrop_block"
     ] == [True, True]
-    lower = [changed(run, figures={"test_top1": 0.0}, **official) for run in none]
+    lower = [changed(run, figures={"test/top1": 0.0}, **official) for run in none]
     two = table_of_settings([*none, *lower, *block, *(changed(run, **official) for run in block)], scores, 0.95)
     rows = [row.cells[0] for row in two.rows if row.labels["augmentation"] == "reldrop_block"]
     assert len({round(cell.comparisons["none"].difference, 6) for cell in rows}) == 2
     area = {"augmentation__scale": [0.02, 0.1]}
     random = arm(records, "random_erasing")
-    small = [changed(run, figures={"test_top1": 0.0}, **area) for run in random]
+    small = [changed(run, figures={"test/top1": 0.0}, **area) for run in random]
     three = table_of_settings([*random, *small, *block, *(changed(run, **area) for run in block)], scores, 0.95)
     rows = [row.cells[0] for row in three.rows if row.labels["augmentation"] == "reldrop_block"]
     expected = [mean_of(block[:2]), mean_of(block[:2]) - mean_of(random)]

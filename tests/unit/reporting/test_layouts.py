@@ -16,7 +16,7 @@ from tests.helpers.tables import RUNS, TOP1, arm, changed, on_seeds, run
     ("golden", "words"),
     [
         ("runs.txt", []),
-        ("runs.md", ["metric=test_top1,generalization_gap", "where=augmentation.name!=random_erasing"]),
+        ("runs.md", ["metric=test/top1,test/generalization_gap", "where=augmentation.name!=random_erasing"]),
         ("table1.md", ["paper=table1", f"reference={RUNS / 'reference.csv'}"]),
         ("table1.tex", ["paper=table1", "confidence=0.9"]),
         ("table1.csv", ["paper=table1", f"reference={RUNS / 'reference.csv'}"]),
@@ -31,7 +31,7 @@ def test_golden_tables(tmp_path, capsys, monkeypatch, golden, words):
 
 def test_the_figures_of_the_golden_table_by_hand(records):
     """The oracle of the golden files: mean, deviation and difference from the summaries alone."""
-    values = {name: [run.figures["test_top1"] for run in arm(records, name)] for name in ("none", "reldrop_block")}
+    values = {name: [run.figures["test/top1"] for run in arm(records, name)] for name in ("none", "reldrop_block")}
     mean = {name: sum(items) / 3 for name, items in values.items()}
     deviation = (sum((value - mean["none"]) ** 2 for value in values["none"]) / 2) ** 0.5
     golden = (RUNS / "golden" / "table1.md").read_text()
@@ -45,7 +45,7 @@ def test_what_is_best_is_marked_in_every_format(records):
     none, block = arm(records, "none")[0], arm(records, "reldrop_block")[0]
     runs = [*on_seeds(none, (0.5, 0.52, 0.51)), *on_seeds(block, (0.7, 0.72, 0.715))]
     table = paper_table("table1", runs, None, 0.95)
-    assert " 71.17 ± 1.04 (n=3) * " in terminal(table)
+    assert " 71.17 ± 1.04 (n=3) *\n" in terminal(table)
     assert "| **71.17 ± 1.04 (n=3)** |" in markdown(table)
     assert r" & \textbf{71.17 $\pm$ 1.04 (n=3)} & " in latex(table)
     lines = list(csv.DictReader(comma_separated(table).splitlines()))
@@ -60,7 +60,7 @@ def test_zero_shot_rows_of_table_1(records):
     titles = ["test, last", "ImageNet-A", "ImageNet-R", "ImageNet-O, AUPR"]
     assert [row.labels["score"] for row in table.rows] == [*titles, "test, last"]  # the paper's data sets first
     assert table.rows[3].cells[0].summary.mean == pytest.approx(0.17)
-    lacking = [run if run.seed else replace(run, figures={"test_top1": 0.5}) for run in imagenet]
+    lacking = [run if run.seed else replace(run, figures={"test/top1": 0.5}) for run in imagenet]
     cell = paper_table("table1", lacking, None, 0.95).rows[1].cells[0]
     assert cell.summary.n == 2
     without = [
@@ -96,8 +96,8 @@ def test_a_paper_table_is_of_its_own_experiments(records):
     assert [row.labels["experiment"] for row in table.rows] == ["table1_digits", "table1_digits_smoke"]
     assert "Not shown: the experiments ablation_k, digits_resnet (where=name=NAME shows one)." in table.notes
     assert any("smoke" in note for note in table.notes)
-    assert any("smoke" in note for note in ablation_table(named, [Score("test_top1")], 0.95).notes)
-    assert not ablation_table(records, [Score("test_top1")], 0.95).notes
+    assert any("smoke" in note for note in ablation_table(named, [Score("test/top1")], 0.95).notes)
+    assert not ablation_table(records, [Score("test/top1")], 0.95).notes
     table = paper_table("table1", [*records, *ablation], None, 0.95)
     assert [row.labels["experiment"] for row in table.rows] == ["digits_resnet"]
     patch = [changed(run, augmentation__name="reldrop_patch") for run in arm(records, "reldrop_block")]
@@ -125,7 +125,7 @@ def test_an_ablation_shows_what_differs(records):
 
 
 def test_units_and_directions():
-    assert Score("zero_shot.imagenet_o.fpr95").sign == Score("generalization_gap").sign == -1
+    assert Score("zero_shot.imagenet_o.fpr95").sign == Score("test/generalization_gap").sign == -1
     assert Score("evaluation.clean.top1").sign == 1
     assert Score("steps").file == "summary"
     assert Score("evaluation.spread.gini").sign == 0
@@ -133,4 +133,4 @@ def test_units_and_directions():
         Score("gap_closed", better="higher")
     own = Score("gap_closed", better="higher", unit="percent")
     assert (own.sign, own.metric.title, own.metric.format(0.5)) == (1, "gap_closed", "50.00")
-    assert Score("train_loss", unit="percent").metric.format(0.5) == "50.00"
+    assert Score("train/loss", unit="percent").metric.format(0.5) == "50.00"

@@ -30,16 +30,16 @@ def test_where(records):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("digit,resnet_tiny,none,test_top1,90,x", "line 2: dataset digit is not known; did you mean digits"),
+        ("digit,resnet_tiny,none,test/top1,90,x", "line 2: dataset digit is not known; did you mean digits"),
         (
-            "digits,resnet_tiny,nothing_at_all,test_top1,90,x",
+            "digits,resnet_tiny,nothing_at_all,test/top1,90,x",
             "augmentation nothing_at_all is not known; known are none",
         ),
         ("digits,resnet_tiny,none,top_two,90,x", "metric top_two is not known"),
-        ("digits,resnet_tiny,none,test_top1,ninety,x", "line 2: value 'ninety' is no number"),
-        ("digits,resnet_tiny,none,test_top1", "line 2: it does not have 6 values"),
+        ("digits,resnet_tiny,none,test/top1,ninety,x", "line 2: value 'ninety' is no number"),
+        ("digits,resnet_tiny,none,test/top1", "line 2: it does not have 6 values"),
         (
-            "digits,resnet_tiny,none,test_top1,90,x\ndigits,resnet_tiny,none,test_top1,91,y",
+            "digits,resnet_tiny,none,test/top1,90,x\ndigits,resnet_tiny,none,test/top1,91,y",
             "line 3: the same cell as in line 2",
         ),
     ],
@@ -62,7 +62,7 @@ def test_reference_files_of_another_form(tmp_path, monkeypatch):
 def test_published_values_beside_ours(tmp_path, capsys, monkeypatch):
     file = tmp_path / "reference.csv"
     file.write_text(
-        f"{','.join(COLUMNS)}\ndigits,resnet_tiny,none,test_top1,12.5,a book\ncifar10,resnet18,none,test_top1,1.5,\n"
+        f"{','.join(COLUMNS)}\ndigits,resnet_tiny,none,test/top1,12.5,a book\ncifar10,resnet18,none,test/top1,1.5,\n"
     )
     out = run(capsys, monkeypatch, RUNS, "format=csv", "paper=table1", f"reference={file}").out
     line = next(csv.DictReader(out.splitlines()))
@@ -71,4 +71,4 @@ def test_published_values_beside_ours(tmp_path, capsys, monkeypatch):
     out = run(capsys, monkeypatch, RUNS, "paper=table1", f"reference={file}").out
     assert "(published 12.50, +" in out or "(published 12.50, -" in out
     assert "Published values: a book." in out
-    assert "Published, but not in this table: cifar10 resnet18 none test_top1." in out
+    assert "Published, but not in this table: cifar10 resnet18 none test/top1." in out

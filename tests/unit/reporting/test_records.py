@@ -25,7 +25,7 @@ def test_records_of_folders(records):
     ]
     for record in records:
         summary = json.loads((Path(record.run) / "summary.json").read_text())
-        assert record.figures["test_top1"] == summary["test_top1"]
+        assert record.figures["test/top1"] == summary["test_top1"]  # the key of an earlier version
         assert record.conditions["summary.source"] == "embedded in scikit-learn"
 
 
@@ -50,7 +50,7 @@ def test_where_the_data_are_stored_is_no_setting(results):
 
 def test_an_unreadable_run_among_good_ones(capsys, monkeypatch, results):
     first, second, third = sorted(results.glob("runs/*/none/seed*"))
-    (first / "summary.json").write_text('{"test_top1": 0.')
+    (first / "summary.json").write_text('{"test/top1": 0.')
     (second / "config.yaml").write_text("dataset: [")
     (third / "summary.json").unlink()
     out, err = run(capsys, monkeypatch, results)
@@ -129,7 +129,7 @@ def test_keys_of_older_results(results):
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "evaluation.json").write_text(json.dumps({"blocks": {"centre": {"0.1": 0.5, "mean": 0.25}}}))
     figures = read_runs(results)[0][0].figures
-    assert figures["generalization_gap"] == summary["generalisation_gap"]
+    assert figures["test/generalization_gap"] == summary["generalisation_gap"]
     assert (figures["evaluation.blocks.center.0.1"], figures["evaluation.blocks.center.mean"]) == (0.5, 0.25)
 
 
@@ -139,5 +139,5 @@ def test_a_data_set_without_a_name_has_that_of_its_folder(capsys, monkeypatch, r
         config.dataset.name, config.dataset.folder = None, "data/of/mine"
         OmegaConf.save(config, file)
     assert {record.dataset for record in read_runs(results)[0]} == {"mine"}
-    assert "digits_resnet  mine     resnet_tiny  none" in run(capsys, monkeypatch, results).out
-    assert "digits_resnet  mine     resnet_tiny  test, last" in run(capsys, monkeypatch, results, "paper=table1").out
+    for words in ([], ["paper=table1"]):
+        assert "dataset mine, backbone resnet_tiny" in run(capsys, monkeypatch, results, *words).out

@@ -38,7 +38,7 @@ def test_runs_of_wandb_are_those_of_the_folders(records, wandb):
     assert [run.config_hash for run in theirs] == [run.config_hash for run in ours]
     samples = ("train_samples", "test_samples")  # which W&B does not know
     for their, own in zip(theirs, ours, strict=True):
-        assert their.figures == {key: value for key, value in own.figures.items() if key not in samples}
+        assert their.figures.items() >= {key: value for key, value in own.figures.items() if key not in samples}.items()
         assert their.starts[0]["commit"] == own.starts[0]["commit"]
     assert command_like(theirs[0], [4], "none") is None  # the words of a sweep are not those of one run
 

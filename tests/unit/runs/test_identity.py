@@ -98,11 +98,11 @@ def test_identity_resolves_what_points_into_ignored_parts():
 
 
 def test_identity_version_is_in_the_folder_and_no_part_of_the_identity(run):
-    run.finish({"test_top1": 0.5})
+    run.finish({"test/top1": 0.5})
     written = OmegaConf.load(run.path / "config.yaml")
     assert written.identity_version == OmegaConf.load(run.path / "summary.json").identity_version == IDENTITY_VERSION
     assert run_folder(written) == run.path
-    assert run.summary() == {"test_top1": 0.5}
+    assert run.summary() == {"test/top1": 0.5}
 
 
 @pytest.mark.parametrize(("value", "said"), [("${nowhere}", "does not resolve"), ("???", "alpha has no value")])

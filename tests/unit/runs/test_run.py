@@ -165,7 +165,7 @@ def test_preparing_leaves_alone_what_has_been_started(trainable, tmp_path):
 
 def test_preparing_by_force_clears_once(trainable, tmp_path):
     with Run(trainable) as run:
-        run.finish({"test_top1": 1.0})
+        run.finish({"test/top1": 1.0})
     folder = prepare(make_config(tmp_path, backbone={"name": "resnet"}, force=True), ["force=true"])
     assert RunFolder(folder).state == "waiting"
     for _ in range(2):  # put back into a queue, it goes on

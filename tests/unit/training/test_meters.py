@@ -25,11 +25,11 @@ def test_an_epoch_by_hand() -> None:
     meter = updated(EpochMeter(CPU), [4, 4, 2])
     meter.gather()
     record = meter.compute()
-    assert record["train_loss"] == pytest.approx((16 + 16 + 4) / 10)
-    assert record["occluded_share"] == pytest.approx(3 * 0.5 / 10)
-    assert record["conservation"] == 4
-    assert record["samples_per_second"] > 0
-    assert record["attribution_share"] == 0
+    assert record["train/loss"] == pytest.approx((16 + 16 + 4) / 10)
+    assert record["train/occluded_share"] == pytest.approx(3 * 0.5 / 10)
+    assert record["attribution/conservation"] == 4
+    assert record["speed/samples_per_second"] > 0
+    assert record["attribution/share_of_time"] == 0
 
 
 def test_a_resumed_epoch_ends_with_the_same_figures() -> None:
@@ -42,7 +42,7 @@ def test_a_resumed_epoch_ends_with_the_same_figures() -> None:
     records = []
     for meter in (whole, second):
         meter.gather()
-        records.append({key: value for key, value in meter.compute().items() if key != "samples_per_second"})
+        records.append({key: value for key, value in meter.compute().items() if key != "speed/samples_per_second"})
     assert records[0] == records[1]
 
 
@@ -50,8 +50,8 @@ def test_an_epoch_without_occlusion_has_no_relevance() -> None:
     meter, inputs = EpochMeter(CPU), torch.zeros(2, 8, 3)
     meter.update(torch.tensor(1.0), inputs, inputs, Shard.whole(2))
     meter.gather()
-    assert (record := meter.compute())["conservation"] is None
-    assert record["occluded_share"] == 0
+    assert (record := meter.compute())["attribution/conservation"] is None
+    assert record["train/occluded_share"] == 0
     meter.reset()
     assert meter.samples == 0
     assert not meter.sums.any()
