@@ -24,4 +24,4 @@ def test_every_name_that_is_logged_is_listed(tmp_path: Path) -> None:
     summary = train(cfg)
     (folder,) = (tmp_path / "results").glob("runs/*/*/seed*")
     logged = {key for record in RunFolder(folder).history() for key in record}
-    assert LISTED == logged | {key for key, value in summary.items() if isinstance(value, int | float)}
+    assert logged | {key for key, value in summary.items() if isinstance(value, int | float)} == LISTED
