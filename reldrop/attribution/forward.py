@@ -39,7 +39,8 @@ class Forward(TorchFunctionMode):
         call: the call under way.
         leaves: (leaf, whether it was computed from the input, name of the module it was read in).
         modules: names of the modules under way, from the outermost.
-        outputs: of an audit, what each child of the network returned.
+        outputs: of an audit, what each child of the network returned; of a recording, what each module did.
+        at: where relevance is read: the probe, or what the call makes at which the backward pass ends.
     """
 
     def __init__(self, probe: Tensor, plan: Plan | None, settings: Any, audit: bool, model: nn.Module) -> None:
@@ -53,6 +54,7 @@ class Forward(TorchFunctionMode):
         self.leaves: list[tuple[Tensor, bool, str]] = []
         self.modules: list[str] = []
         self.outputs: dict[str, Tensor] = {}
+        self.at = probe
         self._makers: dict[int, Call] = {}  # of a recording: the call that made a tensor
         self._kept: list[Tensor] = []  # of a recording or audit: all tensors, so that identities stay unique
         self._written: dict[int, tuple[Tensor, Tensor]] = {}  # what was written in place, with its new value
@@ -219,6 +221,8 @@ class Forward(TorchFunctionMode):
             if len(made) == 1 and made[0].ndim == 2:
                 call.keeps_channels = bool(call.parameters) or made[0].shape[-1] == reads[0].shape[-1]
             self._note(call, made)
+        if call.kept:
+            self.at = out
         return out
 
     def _recorded(self, name: str, args: tuple, reads: list[Tensor]) -> Call:
@@ -240,6 +244,10 @@ class Forward(TorchFunctionMode):
     def maker(self, value: Tensor) -> Call | None:
         """Return the recorded call that made `value`."""
         return self._makers.get(id(value))
+
+    def reads_input(self, value: Tensor) -> bool:
+        """Whether `value` is the input, or the input in other places, before any rule but that of the stem."""
+        return id(value) in self._raw
 
     # ---- what reads the input itself --------------------------------------------------------------------------------
 

@@ -15,10 +15,11 @@ from reldrop.attribution.compiled import Graphs
 from reldrop.attribution.evaluation import bare, evaluation_mode, logits_of, no_checkpointing
 from reldrop.attribution.forms import stabilize
 from reldrop.attribution.forward import Diverged, Forward
+from reldrop.attribution.layers import as_map, choose, enlarged, reduced, takes
 from reldrop.attribution.plan import Plan, made_for
 from reldrop.utils.errors import ReldropError, first_line
-from reldrop.utils.tensors import channel_axis
-from reldrop.utils.types import NonNegative, checked
+from reldrop.utils.tensors import channel_axis, positions
+from reldrop.utils.types import NonNegative, OpenFraction, PositiveFraction, checked
 
 # Shares of the relevance of softmax(q k') v that q, k and v get. Each product gives half to each factor; what the values
 # do not get goes through the softmax to queries and keys, and half of that to either.
@@ -55,6 +56,11 @@ class GradientLRP(Attribution):
             it for long trainings of networks with many small operations. Gives the same maps up to rounding.
         start: where and as what relevance starts: "one" at the logit of the class (the paper), the "logit" itself, or one
             behind a "log_softmax" (the release on point clouds).
+        resolution: what the sides of images are multiplied by before the attribution, in (0, 1], or "auto": a half where
+            both have at least 64 pixels, else 1. The map is enlarged again. For networks that take images of any size.
+        until: where the backward pass ends, on images: the name of a module, a share of the depth in (0, 1), or "auto". The
+            relevance of its output is summed over channels and enlarged. See `reldrop.attribution.layers.choose`.
+        precision: "bf16" for the attribution alone; None for that of what surrounds it.
 
     Raises:
         ReldropError: a function of the network has no rule, or its relevance cannot be right.
@@ -74,10 +80,15 @@ class GradientLRP(Attribution):
         high: float = 3.0,
         start: Literal["one", "logit", "log_softmax"] = "one",
         compile: bool = False,
+        resolution: PositiveFraction | Literal["auto"] = 1.0,
+        until: OpenFraction | str | None = None,
+        precision: Literal["bf16"] | None = None,
     ) -> None:
         self.epsilon, self.conv_rule, self.input_rule, self.stabilizer = epsilon, conv_rule, input_rule, stabilizer
         self.gamma, self.low, self.high, self.start = gamma, low, high, start
         self.shares, self.compile = ATTENTION[attention], compile
+        self.resolution, self.until, self.precision = resolution, until, precision
+        self._resizable: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
         self._plans: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
         self._graphs: WeakKeyDictionary[nn.Module, Graphs] = WeakKeyDictionary()
 
@@ -86,7 +97,8 @@ class GradientLRP(Attribution):
         return {key: value for key, value in vars(self).items() if not isinstance(value, WeakKeyDictionary)}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state, _plans=WeakKeyDictionary(), _graphs=WeakKeyDictionary())
+        own = {name: WeakKeyDictionary() for name in ("_plans", "_graphs", "_resizable")}
+        vars(self).update(state, **own)
 
     def __call__(
         self, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator | None = None
@@ -101,13 +113,18 @@ class GradientLRP(Attribution):
         Raises:
             ReldropError: as for the class, or a class is out of range.
         """
-        if self.compile:
-            model = bare(model)
-            return self._graphs.setdefault(model, Graphs())(self, model, inputs, targets)
-        return self.eager(model, inputs, targets)
+        model = bare(model)
+        cast = torch.autocast(inputs.device.type, torch.bfloat16) if self.precision else contextlib.nullcontext()
+        with cast:
+            shown = self._shown(model, inputs)
+            if self.compile:
+                maps = self._graphs.setdefault(model, Graphs())(self, model, shown, targets)
+            else:
+                maps = self.eager(model, shown, targets)
+        return enlarged(maps, positions(inputs)[1:])
 
     def eager(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Return what a call returns, without a compiled graph."""
+        """Return the map of what the network is shown, at the layer `until`, without a compiled graph."""
         probe, logits, forward = self.forward(model, inputs)
         start = self._start(logits.detach(), targets)
         weights = start / stabilize(logits.detach().to(start.dtype), forward.plan.start)
@@ -121,8 +138,11 @@ class GradientLRP(Attribution):
         if logits.dtype == torch.float16:
             weights, largest = weights * scale, largest / scale
         with torch.autocast(inputs.device.type, enabled=False):
-            (relevance,) = torch.autograd.grad(logits, probe, weights.to(logits.dtype))
-        relevance = relevance.sum(channel_axis(inputs))
+            (relevance,) = torch.autograd.grad(logits, forward.at, weights.to(logits.dtype))
+        if forward.at is probe:
+            relevance = relevance.sum(channel_axis(inputs))
+        else:  # behind the stem, relevance is gradient times value
+            relevance = as_map(relevance.to(largest.dtype) * forward.at.detach(), forward.plan.size)
         return relevance * largest.view(-1, *[1] * (relevance.ndim - 1))
 
     def forward(self, model: nn.Module, inputs: Tensor, audit: bool = False) -> tuple[Tensor, Tensor, Forward]:
@@ -180,6 +200,13 @@ class GradientLRP(Attribution):
             return start * logits
         return start - start.sum(1, keepdim=True) * logits.to(wide).softmax(1) if self.start == "log_softmax" else start
 
+    def _shown(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Return the inputs as the network is shown them: smaller, if it takes such."""
+        smaller = reduced(inputs, self.resolution)
+        if smaller is not inputs and model not in self._resizable:
+            self._resizable[model] = takes(model, inputs, smaller)
+        return smaller if smaller is not inputs and self._resizable[model] else inputs
+
     def _recorded(self, model: nn.Module, inputs: Tensor, fold: bool) -> Plan:
         """Record a plan; refuse a network whose logits under the rules are not its own."""
         with _kept_random(True), torch.no_grad():
@@ -196,12 +223,21 @@ class GradientLRP(Attribution):
             )
         forward.plan.settle(forward.maker(logits), self, fold)
         forward.plan.made_for = made_for(model)
+        if self.until is not None:
+            self._end_at_layer(forward, inputs)
         if self.conv_rule != "epsilon" and not any(call.conv_rule for call in forward.plan.calls):
             raise ReldropError(
                 f"conv_rule={self.conv_rule} is a rule for convolutions behind the first, and {type(model).__name__} has "
                 "none; set conv_rule=epsilon"
             )
         return forward.plan
+
+    def _end_at_layer(self, forward: Forward, inputs: Tensor) -> None:
+        if inputs.ndim != 4:
+            raise ReldropError(f"attribution.until={self.until} is for images; set it to null")
+        layer = choose(forward, self.until, (inputs.shape[2], inputs.shape[3]))
+        if layer is not None:
+            layer.call.kept, forward.plan.size = True, layer.size
 
     def _run(self, model: nn.Module, inputs: Tensor, plan: Plan | None, audit: bool) -> tuple[Tensor, Tensor, Forward]:
         # Relevance of half precision inputs is added up in float32.
@@ -245,7 +281,8 @@ def _modules_followed(forward: Forward) -> Iterator[None]:
 
     def leave(forward: Forward, module: nn.Module, args: tuple, output: object) -> None:
         name = forward.modules.pop()
-        if forward.audit and name and "." not in name and isinstance(output, Tensor):
+        wanted = forward.recording or (forward.audit and "." not in name)
+        if wanted and name and isinstance(output, Tensor):
             forward.outputs.pop(name, None)  # it may be called again
             forward.outputs[name] = output
 

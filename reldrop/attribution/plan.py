@@ -32,6 +32,7 @@ class Call:
         folded: whether this batch norm is part of the linear map before it.
         passes: whether this call stands between the two, or changes nothing at all.
         conv_rule: whether this is a convolution with the rule `conv_rule`, not Epsilon.
+        kept: whether relevance is read at what this call makes, and the backward pass ends there.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Call:
     folded: bool = False
     passes: bool = False
     conv_rule: bool = False
+    kept: bool = False
 
 
 class Plan:
@@ -58,12 +60,14 @@ class Plan:
         random: whether the network draws random numbers in evaluation mode.
         start: epsilon of the division by the logit where relevance starts.
         made_for: types and devices of the network's parameters and buffers.
+        size: (h, w) of the map at the call where the backward pass ends, if it ends before the input.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.random, self.start = False, 0.0
         self.made_for: frozenset[tuple[torch.dtype, torch.device]] = frozenset()
+        self.size: tuple[int, int] = (0, 0)
 
     def settle(self, last: Call, settings: Any, fold: bool) -> None:
         """Decide, with all calls known, which batch norms to fold, and where each epsilon is applied.

@@ -27,6 +27,9 @@ ADDED_LATER: dict[str, Any] = {
     "attribution.high": 3.0,
     "attribution.start": "one",
     "attribution.compile": False,
+    "attribution.resolution": 1.0,
+    "attribution.until": None,
+    "attribution.precision": None,
     "augmentation.place_by": "pixel",
     "augmentation.border": "clip",
 }

@@ -23,6 +23,7 @@ IMAGES, CLOUDS = SMALL, [*SMALL, "dataset=shapes", "dataset.points=32", "optimiz
 # A network, an augmentation, an attribution, a precision.
 SOME = [
     "resnet_tiny reldrop_block gradient bf16-mixed",
+    "resnet_tiny reldrop_fast fast 32-true",
     "vit_micro reldrop_pixel gradient 32-true",
     "pointnet2_ssg reldrop_point gradient 32-true",
     "pointnet reldrop_point gradient bf16-mixed",
