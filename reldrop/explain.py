@@ -10,14 +10,12 @@ from omegaconf import DictConfig
 from reldrop.command import run_command
 from reldrop.config import build, check
 from reldrop.utils.errors import ReldropError, first_line
-from reldrop.utils.io import writing
+from reldrop.utils.io import absolute, writing
 from reldrop.utils.text import unknown
 from reldrop.utils.types import Count, Group, Text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,18 @@ def explain(cfg: DictConfig) -> list[Path]:
         raise ReldropError("set one of model=NAME (of timm) and run=FOLDER")
     if (cfg.images is not None and cfg.clouds is not None) or (cfg.images is cfg.clouds is None and not cfg.check):
         raise ReldropError("set one of images=FOLDER and clouds=FOLDER, or check=true")
+    if cfg.model is not None and cfg.clouds is not None:
+        raise ReldropError("networks of timm take images: set images=FOLDER with model, or run=FOLDER with clouds")
     import torch
 
     from reldrop.attribution import GradientLRP
     from reldrop.attribution import check as audit
+    from reldrop.data.images import folders
+    from reldrop.data.points import files as points
 
     subject = _of_timm(cfg.model, cfg.weights) if cfg.run is None else _of_run(cfg)
     folder = cfg.images or cfg.clouds
-    files = _files(Path(str(folder)).expanduser(), IMAGES if cfg.images else None) if folder else []
+    files = _files(absolute(folder), folders.SUFFIXES if cfg.images else points.SUFFIXES) if folder else []
     attribution = build(cfg, "attribution")
     target = None if cfg.target is None else _target(cfg.target, subject.classes)
     if cfg.check:
@@ -89,19 +91,20 @@ def _draw(cfg: DictConfig, subject: Explained, files: list[str], attribution: An
 
     from reldrop.plotting.relevance import Shown, write_clouds, write_images
 
-    output, written = Path(str(cfg.output)).expanduser(), []
+    output, written = absolute(cfg.output), []
     write = write_images if cfg.images else write_clouds
-    root = Path(str(cfg.images or cfg.clouds)).expanduser()
-    root = root.parent if root.is_file() else root
+    root = absolute(cfg.images or cfg.clouds)
+    names = dict(zip(files, _names(files, root.parent if root.is_file() else root), strict=True))
     with writing(str(output), "set output=FOLDER to another one"):
-        output.mkdir(parents=True, exist_ok=True)
+        for name in names.values():
+            (output / name).parent.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=len(files), unit="file", disable=not cfg.machine.progress)
     for first in range(0, len(files), cfg.batch_size):
         batch = []
         for file in files[first : first + cfg.batch_size]:
             try:
                 batch.append((file, *subject.read(file)))
-            except (ReldropError, OSError) as error:
+            except ReldropError as error:
                 bar.write(f"{file} is passed over: {first_line(error)}")
             bar.update()
         if not batch:
@@ -114,8 +117,8 @@ def _draw(cfg: DictConfig, subject: Explained, files: list[str], attribution: An
         for (file, _, shown), relevance, chosen, shares in zip(batch, maps, targets, probabilities, strict=True):
             top = [f"{subject.classes[k]} {shares[k]:.0%}" for k in shares.topk(min(3, len(shares))).indices]
             title = f"relevance for {subject.classes[chosen]}"
-            name = "_".join(Path(file).relative_to(root).with_suffix("").parts)
-            written += write(Shown(name, shown, relevance.numpy(), ", ".join(top), title), output)
+            with writing(str(output), "set output=FOLDER to another one"):
+                written += write(Shown(names[file], shown, relevance.numpy(), ", ".join(top), title), output)
     bar.close()
     if not written:
         raise ReldropError(f"no file of {cfg.images or cfg.clouds} can be read")
@@ -124,20 +127,19 @@ def _draw(cfg: DictConfig, subject: Explained, files: list[str], attribution: An
 
 def _of_timm(name: str, weights: str | None) -> Explained:
     import timm
+    import torch
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
+    from reldrop.backbones.timm import pretrained
+    from reldrop.backbones.weights import start_from
+    from reldrop.data.images.decoding import decode
     from reldrop.evaluation.preprocessing import Preprocessing
 
     if not timm.is_model(name):
         raise ReldropError(
             unknown(f"model={name} is not known to timm", name, timm.list_models(), "see timm.list_models()")
         )
-    try:
-        network = timm.create_model(name, pretrained=weights == "timm").eval()
-        if weights not in (None, "timm"):
-            timm.models.load_checkpoint(network, weights)
-    except Exception as error:  # of the hub, of files, of shapes: many types
-        raise ReldropError(f"weights={weights} of model={name} cannot be loaded: {first_line(error)}") from error
+    network = start_from(timm.create_model(name), weights, name, False, {"timm": lambda: pretrained(name)}).eval()
     seen = Preprocessing.from_timm(network, name)
     subset = infer_imagenet_subset(network)
     info = ImageNetInfo(subset) if subset else None
@@ -145,7 +147,7 @@ def _of_timm(name: str, weights: str | None) -> Explained:
     names = [info.index_to_description(k).split(",")[0] if info else f"class {k}" for k in range(count)]
 
     def read(file: str) -> tuple["Tensor", Any]:
-        image = _image(file, seen.frame, seen.size, 3)
+        image = torch.from_numpy(decode(file, seen.size, seen.frame))
         return seen.normalize(image[None])[0], image
 
     return Explained(network, names, (3, seen.size, seen.size), read)
@@ -155,11 +157,12 @@ def _of_run(cfg: DictConfig) -> Explained:
     import torch
 
     from reldrop.data.images.crops import CenterCrop
+    from reldrop.data.images.decoding import decode
     from reldrop.data.points.files import read_cloud
     from reldrop.data.points.preprocessing import sample
     from reldrop.runs.checkpoint import read_checkpoint
 
-    checkpoint = read_checkpoint(Path(str(cfg.run)).expanduser(), cfg.checkpoint)
+    checkpoint = read_checkpoint(absolute(cfg.run), cfg.checkpoint)
     data = checkpoint.data(None if cfg.data_dir is None else str(cfg.data_dir))
     if data.kind != ("points" if cfg.clouds else "images") and (cfg.clouds or cfg.images):
         setting = "clouds" if data.kind == "points" else "images"
@@ -167,7 +170,8 @@ def _of_run(cfg: DictConfig) -> Explained:
     example = data.dummy_input()[0]
 
     def read_image(file: str) -> tuple["Tensor", Any]:
-        image = _image(file, CenterCrop(data.size, "bilinear"), data.size, len(example))
+        frame = CenterCrop(data.size, "bilinear")
+        image = torch.from_numpy(decode(file, data.size, frame, grayscale=len(example) == 1))
         return data.normalize(image[None])[0], image
 
     def read_points(file: str) -> tuple["Tensor", Any]:
@@ -180,26 +184,21 @@ def _of_run(cfg: DictConfig) -> Explained:
     return Explained(network, data.classes, tuple(example.shape), read)
 
 
-def _image(file: str, frame: Callable[[Any, int], Any], size: int, channels: int) -> "Tensor":
-    """An image file as uint8 (channels, size, size)."""
-    import numpy as np
-    import torch
-    from PIL import Image
+def _files(path: Path, suffixes: Sequence[str]) -> list[str]:
+    """Return the files of a folder that have one of the suffixes, or the one file."""
+    from reldrop.data.paths import files_below
 
-    with Image.open(file) as image:
-        shown = frame(image, size).convert("L" if channels == 1 else "RGB")
-    return torch.from_numpy(np.array(shown)).view(size, size, -1).permute(2, 0, 1)
-
-
-def _files(folder: Path, suffixes: Sequence[str] | None) -> list[str]:
-    from reldrop.data.points.files import SUFFIXES
-
-    suffixes = suffixes or SUFFIXES
-    found = [folder] if folder.is_file() else sorted(folder.rglob("*")) if folder.is_dir() else []
-    files = [str(file) for file in found if file.suffix.lower() in suffixes and file.is_file()]
+    files = files_below(path, suffixes) if path.is_dir() else [str(path)] if path.is_file() else []
     if not files:
-        raise ReldropError(f"{folder} has no files to explain; it must be a folder of {', '.join(suffixes)} files")
+        raise ReldropError(f"{path} has no files to explain; it must be a folder of {', '.join(suffixes)} files")
     return files
+
+
+def _names(files: Sequence[str], root: Path) -> list[str]:
+    """Return the names of the pictures: the files' own below `root`, without suffixes unless two would be the same."""
+    paths = [Path(file).relative_to(root) for file in files]
+    short = [str(path.with_suffix("")) for path in paths]
+    return short if len(set(short)) == len(short) else list(map(str, paths))
 
 
 def _target(target: str | int, classes: Sequence[str]) -> int:
@@ -207,14 +206,17 @@ def _target(target: str | int, classes: Sequence[str]) -> int:
         if int(target) < len(classes):
             return int(target)
         raise ReldropError(f"target={target} must be below {len(classes)}, the number of classes")
-    if target in classes:
-        return list(classes).index(target)
+    indices = [index for index, name in enumerate(classes) if name == target]
+    if len(indices) > 1:
+        raise ReldropError(f"target={target} is the name of classes {' and '.join(map(str, indices))}; give an index")
+    if indices:
+        return indices[0]
     raise ReldropError(unknown(f"target={target} is no class of this network", target, classes, "give its index"))
 
 
 def _main(cfg: DictConfig) -> None:
     if written := explain(cfg):
-        print(f"{len(written)} files in {Path(str(cfg.output)).expanduser()}")
+        print(f"{len(written)} files in {absolute(cfg.output)}")
 
 
 def command() -> None:

@@ -58,7 +58,7 @@ def timm_model(
     elif stem != "auto":
         raise ReldropError(f"stem={stem} is for ResNets; {name} is a {type(model).__name__}, leave stem=auto")
     check_size(model, name, channels, size)
-    return start_from(model, weights, name, reset_head, {"timm": lambda: _pretrained(name)})
+    return start_from(model, weights, name, reset_head, {"timm": lambda: pretrained(name)})
 
 
 def _build(name: str, size: int, patch: int | None, options: dict[str, Any]) -> nn.Module:
@@ -98,7 +98,8 @@ def _is_resnet(model: nn.Module) -> bool:
     return isinstance(model, ResNet)
 
 
-def _pretrained(name: str) -> dict[str, Any]:
+def pretrained(name: str) -> dict[str, Any]:
+    """Return the weights that timm has for a network, downloaded unless they are there."""
     import timm
 
     return timm.create_model(name, pretrained=True).state_dict()

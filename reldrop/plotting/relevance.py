@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,9 +12,10 @@ from torch import Tensor
 
 from reldrop.plotting.layout import styled
 from reldrop.plotting.point_clouds import draw_cloud, project
-from reldrop.utils.io import atomic_write
+from reldrop.utils.io import atomic_write, write_text_atomic
 
 PAGE = Path(__file__).with_name("cloud.html")
+PAGE_POINTS = 4096  # that can be turned without delay
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,23 @@ class Shown:
 
 @styled
 def write_images(shown: Shown, folder: Path) -> list[Path]:
-    """Write NAME.png: the image, and its relevance, red for the class and blue against it, and return its path."""
-    figure = Figure(figsize=(5.2, 2.7), dpi=200, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.imshow(shown.values.permute(1, 2, 0).numpy().squeeze(), cmap="gray", vmin=0, vmax=255)
+    """Write NAME.png and return its path: the image, its relevance, red for the class and blue against it, and both."""
+    figure = Figure(figsize=(7.2, 2.6), dpi=200, layout="constrained")
+    left, middle, right = axes = figure.subplots(1, 3)
+    image = shown.values.permute(1, 2, 0).numpy().squeeze()
+    left.imshow(image, cmap="gray", vmin=0, vmax=255)
     left.set_title(shown.top, fontsize=6)
     limit, said = _limit(shown.relevance, 0.995)
-    drawn = right.imshow(shown.relevance, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    right.set_title(shown.title, fontsize=6)
+    scale = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "interpolation": "nearest"}
+    drawn = middle.imshow(shown.relevance, **scale)
+    middle.set_title(shown.title, fontsize=6)
+    right.imshow(image if image.ndim == 2 else image.mean(2), cmap="gray", vmin=0, vmax=255)
+    right.imshow(shown.relevance, alpha=np.clip(abs(shown.relevance) / limit, 0, 1), **scale)
+    right.set_title("relevance on the image", fontsize=6)
     bar = figure.colorbar(drawn, ax=right, shrink=0.8)
     bar.set_label(said, fontsize=5)
     bar.ax.tick_params(labelsize=5)
-    for axis in (left, right):
+    for axis in axes:
         axis.set(xticks=[], yticks=[])
     return [_saved(figure, folder / f"{shown.name}.png")]
 
@@ -87,10 +92,15 @@ def write_clouds(shown: Shown, folder: Path) -> list[Path]:
         f"{x:.6f} {y:.6f} {z:.6f} {r} {g} {b} {value:.6g}"
         for (x, y, z), (r, g, b), value in zip(xyz, colors, shown.relevance, strict=True)
     ]
-    _text(written[1], "\n".join([*header, *rows, ""]))
-    points = [[*map(float, point.round(4)), *map(int, color)] for point, color in zip(xyz, colors, strict=True)]
+    write_text_atomic(written[1], "\n".join([*header, *rows, ""]))
+    some = slice(None, None, -(-len(xyz) // PAGE_POINTS))
+    points = [
+        [*map(float, point.round(4)), *map(int, color)] for point, color in zip(xyz[some], colors[some], strict=True)
+    ]
+    if len(points) < len(xyz):
+        said += f"; {len(points):,} of {len(xyz):,} points are shown"
     words = {"title": _html(f"{shown.title}; {shown.top}"), "scale": _html(said), "points": json.dumps(points)}
-    _text(written[2], Template(PAGE.read_text(encoding="utf-8")).substitute(words))
+    write_text_atomic(written[2], Template(PAGE.read_text(encoding="utf-8")).substitute(words))
     return written
 
 
@@ -108,8 +118,3 @@ def _saved(figure: Figure, path: Path) -> Path:
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
     return path
-
-
-def _text(path: Path, text: str) -> Any:
-    with atomic_write(path) as file:
-        file.write(text.encode())

@@ -12,6 +12,7 @@ from PIL import Image
 
 from reldrop.config import CONFIG_PATH
 from reldrop.explain import explain
+from reldrop.plotting.relevance import Shown, write_clouds
 from reldrop.train import train
 from reldrop.utils.errors import ReldropError
 from tests.helpers import runs
@@ -53,7 +54,7 @@ def test_a_network_of_timm(photos: Path, tmp_path: Path, capfd: pytest.CaptureFi
         f"output={tmp_path / 'out'}",
     )
     written = explain(config(*overrides, "batch_size=2", "target=goldfish"))
-    assert sorted(path.name for path in written) == ["$gray_.png", "a.png", "below_a.png"]
+    assert sorted(str(path.relative_to(tmp_path / "out")) for path in written) == ["$gray_.png", "a.png", "below/a.png"]
     assert all(Image.open(path).width > 500 for path in written)
     assert "broken.png is passed over" in capfd.readouterr().out + capfd.readouterr().err
 
@@ -63,6 +64,35 @@ def test_check(capsys: pytest.CaptureFixture) -> None:
     said = capsys.readouterr().out
     assert "random inputs" in said
     assert "relevance of the input + absorbed - logit" in said
+
+
+def test_check_names_a_file_that_cannot_be_read(photos: Path) -> None:
+    with pytest.raises(ReldropError, match=r"cannot decode image .*broken.png"):
+        explain(config(*SMALL, f"images={photos / 'broken.png'}", "check=true"))
+
+
+def test_each_file_has_a_picture_of_its_own(tmp_path: Path) -> None:
+    for name in ("x/y.png", "x_y.png", "a.png", "a.bmp"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (9, 99, 200)).save(tmp_path / "in" / name)
+    out = tmp_path / "out"
+    written = explain(config(*SMALL, f"images={tmp_path / 'in'}", f"output={out}"))
+    assert sorted(str(path.relative_to(out)) for path in written) == [
+        "a.bmp.png",
+        "a.png.png",
+        "x/y.png.png",
+        "x_y.png.png",
+    ]
+    assert all(path.is_file() for path in written)
+
+
+def test_a_page_shows_a_part_of_a_large_cloud(tmp_path: Path) -> None:
+    points = torch.randn(10_000, 3)
+    shown = Shown("large", points, points[:, 0].numpy(), "chair 90%", "relevance for chair")
+    written = {path.suffix: path.read_text() for path in write_clouds(shown, tmp_path) if path.suffix != ".png"}
+    assert "element vertex 10000" in written[".ply"]
+    assert "3,334 of 10,000 points are shown" in written[".html"]
+    assert len(written[".html"]) < 300_000
 
 
 def test_a_run_on_images(photos: Path, tmp_path: Path) -> None:
@@ -105,7 +135,9 @@ def test_a_run_on_clouds(tmp_path: Path) -> None:
         (("model=resnet5", "weights=null", "images=."), "did you mean resnet50"),
         ((*SMALL, "images=/nowhere"), "has no files to explain"),
         ((*SMALL, "check=true", "attribution=random"), "not random"),
-        (("model=resnet10t", "weights=/nowhere.pt", "check=true"), "weights=/nowhere.pt .* cannot be loaded"),
+        (("model=resnet10t", "weights=/nowhere.pt", "check=true"), "weights=/nowhere.pt does not exist"),
+        (("model=resnet10t", "clouds=."), "networks of timm take images"),
+        ((*SMALL, "check=true", "target=crane"), "target=crane is the name of classes 134 and 517; give an index"),
         ((*SMALL, "check=true", "target=goldfsh"), "did you mean goldfish"),
         ((*SMALL, "check=true", "target=1000"), "below 1000"),
     ],
