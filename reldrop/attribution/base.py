@@ -3,9 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from reldrop.utils.errors import ReldropError
-from reldrop.utils.tensors import positions
-
 
 class Attribution:
     """Says which parts of an input made a network choose a class. Subclass it for one of your own; override `__call__`.
@@ -30,14 +27,3 @@ class Attribution:
         It is (B, H, W) for images (B, C, H, W), and (B, N) for point clouds (B, N, C), coordinates first.
         """
         raise NotImplementedError
-
-    def check(self, model: nn.Module, inputs: Tensor) -> None:
-        """Refuse before training what a call would refuse; here, by a call with `inputs`.
-
-        Raises:
-            ReldropError: the attribution cannot treat this network, or returns relevance of a wrong shape.
-        """
-        targets = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
-        found = tuple(self(model, inputs, targets, torch.Generator().manual_seed(0)).shape)
-        if found != positions(inputs):
-            raise ReldropError(f"{type(self).__name__} returns relevance of shape {found}; must be {positions(inputs)}")

@@ -31,6 +31,7 @@ from reldrop.evaluation.measurements import (
 from reldrop.evaluation.occluders import Occluder, Predict, predict_masked
 from reldrop.evaluation.suite import Options, Result, Subject, Suite
 from reldrop.metrics.accuracy import ranks
+from reldrop.training.contracts import check_attribution
 from reldrop.training.hooks import Hook
 from reldrop.training.trainer import Trainer
 from reldrop.utils.errors import ReldropError, first_line
@@ -157,7 +158,8 @@ class Robustness(Suite):
             )
         data, device = options.data(subject.checkpoint), options.fabric.device
         model = subject.checkpoint.network(**data.model_kwargs).to(device)
-        options.attribution.check(model, data.dummy_input().to(device))
+        two = torch.cat([data.dummy_input()] * 2).to(device)
+        check_attribution(options.attribution, model, two, torch.zeros(2, dtype=torch.long, device=device))
         regions = None
         if data.kind == "images":
             root = str(options.data_dir or subject.checkpoint.cfg.data_dir)

@@ -131,7 +131,6 @@ def build_trainer(
     check_backbone(model, two, data.num_classes)
     check_augmentation(augmentation, two, data.num_classes)
     if augmentation.needs_relevance:
-        attribution.check(model, sample)
         check_attribution(attribution, model, two, torch.arange(2) % data.num_classes)
         if fabric.is_global_zero:
             warn_of_relevance(attribution, model, two)

@@ -235,8 +235,8 @@ class _Flattened(nn.Module):
 
 def test_refusals() -> None:
     with pytest.raises(ReldropError, match="conv_rule=epsilon"):
-        GradientLRP(conv_rule="zplus").check(small(), clouds(1))
+        GradientLRP(conv_rule="zplus")(small(), clouds(1), torch.tensor([0]))
     with pytest.raises(ReldropError, match=r"input_rule=epsilon"):
-        GradientLRP().check(_Flattened().double(), clouds(1))
+        GradientLRP()(_Flattened().double(), clouds(1), torch.tensor([0]))
     with pytest.raises(ReldropError, match=r"output='.*' must be 'logits' or 'log_softmax'"):
         ZennitLRP(output="softmax")
