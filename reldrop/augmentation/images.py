@@ -111,7 +111,7 @@ class RelDropPatch(_Guided):
 
     Args:
         k: number of centers, at least 1, and what each rectangle's area is divided by.
-        rectangles: how many of them are placed, the most relevant first; None for all. (The release stops after one.)
+        rectangles: how many of them are placed, drawn uniformly; None for all. (The release places one.)
     """
 
     k: Count = 5
@@ -124,7 +124,10 @@ class RelDropPatch(_Guided):
 
     def sample(self, count: int, size: tuple[int, ...], rng: torch.Generator | None, device: torch.device) -> Draws:
         shape = (count, self.rectangles or self.k)
-        return torch.arange(shape[1]).expand(shape), *self._sizes(shape, size, rng, self.k)
+        chosen = torch.arange(self.k).expand(count, -1)
+        if self.rectangles is not None:
+            chosen = torch.rand(count, self.k, generator=rng).argsort(1)[:, : self.rectangles]
+        return chosen, *self._sizes(shape, size, rng, self.k)
 
 
 @dataclass(kw_only=True)

@@ -96,6 +96,19 @@ def test_patch_equals_a_loop_and_places_all_rectangles() -> None:
     assert torch.equal(found, expected)
 
 
+def test_some_rectangles_of_a_patch_are_drawn_uniformly_from_the_most_relevant() -> None:
+    maps = torch.zeros(6000, 9, 9)
+    corners = [(1, 1), (1, 7), (7, 1), (7, 7)]
+    for rank, (row, column) in enumerate(corners):
+        maps[:, row, column] = 4.0 - rank
+    patch = RelDropPatch(probability=1.0, k=4, rectangles=1, scale=(0.05, 0.05), ratio=1.0)
+    mask = patch.mask(maps[:, None], of(maps[:, None]), seeded())
+    counts = torch.stack([mask[:, row, column].sum() for row, column in corners])
+    assert mask.any(dim=(1, 2)).all()
+    assert counts.sum() == 6000  # one each
+    assert (counts - 1500).abs().max() < 5 * (6000 * 0.25 * 0.75) ** 0.5
+
+
 def test_random_erasing_equals_a_loop_and_stays_inside() -> None:
     inputs, _ = data()
     found = RandomErasing(probability=1.0).mask(inputs, None, seeded())
