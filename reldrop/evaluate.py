@@ -95,6 +95,10 @@ def evaluate(cfg: DictConfig) -> "list[Evaluation]":
 
 
 def _draw(evaluation: "Evaluation", pictured: Mapping[str, Any]) -> dict[str, Path]:
+    if "guidance" in evaluation.figures:
+        from reldrop.plotting.guidance import draw_guidance
+
+        return draw_guidance(evaluation)
     from reldrop.plotting.curves import draw_evaluation
     from reldrop.plotting.examples import checkpoint_figure
 

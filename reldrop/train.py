@@ -53,11 +53,15 @@ def check(cfg: DictConfig) -> None:
 
 def _measurements(cfg: DictConfig) -> list["Hook"]:
     """What is measured while training goes on."""
-    if cfg.monitor.occlusion_every_epochs is None:
-        return []
+    from reldrop.evaluation.guidance_gain import GuidanceGain
     from reldrop.evaluation.robustness import QuickOcclusion
 
-    return [QuickOcclusion(cfg.monitor.occlusion_every_epochs, cfg.monitor.occlusion_samples)]
+    monitor, hooks = cfg.monitor, []
+    if monitor.occlusion_every_epochs is not None:
+        hooks.append(QuickOcclusion(monitor.occlusion_every_epochs, monitor.occlusion_samples))
+    if monitor.guidance_samples is not None:
+        hooks.append(GuidanceGain(monitor.guidance_samples))
+    return hooks
 
 
 def _examples(trainer: "Trainer") -> Any:

@@ -89,11 +89,14 @@ class Evaluator:
         evaluation, images = Evaluation(folder, finite({**label, **result.figures}), result.samples), {}
         with writing(f"{folder / name}.json", "set output to another place"):
             evaluation.write(name)
+            if result.report:
+                with atomic_write(folder / f"{name}.md") as text:
+                    text.write(f"{result.report}\n".encode())
             if self.draw is not None and result.pictured:
                 images = self.draw(evaluation, result.pictured)
         if subject.checkpoint is not None:
             run = subject.checkpoint.file.parent
             mirror(subject.checkpoint.cfg.get("tracking", {}), run, evaluation.numbers, images)
-        print(describe(result.figures))
+        print(result.report or describe(result.figures))
         logger.info("written to %s", folder / f"{name}.json")
         return evaluation

@@ -83,6 +83,7 @@ class Result:
     figures: dict[str, Any]  # nested, as they are written to a JSON file
     samples: dict[str, Tensor]  # what was measured of each sample, GROUP/KEY -> (N, ...)
     pictured: dict[str, Any] = field(default_factory=dict)  # arguments of `checkpoint_figure`; empty for no pictures
+    report: str = ""  # in Markdown, printed and written to a file in place of figures in words
 
 
 class Suite:

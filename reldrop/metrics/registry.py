@@ -67,6 +67,7 @@ METRICS: dict[str, Metric] = {
     "lr": Metric("learning rate"),
     "attribution/conservation": Metric("relevance over logit"),
     "attribution/share_of_time": Metric("time for attribution", "percent", "lower"),
+    "attribution/guidance_gain": Metric("guidance gain", "plain", "higher"),
     "attribution/gini": Metric("Gini index of relevance"),
     "speed/samples_per_second": Metric("samples per second", "plain", "higher"),
     "occlusion/block_relevant": Metric("block, most relevant", "percent", "higher"),

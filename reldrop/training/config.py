@@ -47,4 +47,5 @@ class MonitorConfig:
     keep_every_epochs: Count | None = None
     occlusion_every_epochs: Count | None = 5
     occlusion_samples: Count | None = None
+    guidance_samples: Count | None = 64
     metrics: Mapping[str, Any] = field(default_factory=dict)
