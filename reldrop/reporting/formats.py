@@ -22,16 +22,21 @@ LATEX = str.maketrans(
 def terminal(table: Table) -> str:
     """Return a table in aligned columns, with a star behind what is marked, and its notes.
 
-    What all rows have in common stands above it; differences that make it wider than WIDTH are a second table below.
+    What all rows have in common stands above it; columns for which WIDTH has no room go on below.
     """
     common, labels = _labels(table)
     lines = _lines(table, "{} *")
     kept = [place for place, title in enumerate(table.labels) if title in labels]
-    means = range(len(table.labels), len(table.labels) + len(table.columns))
-    differences = range(means.stop, len(lines[0]))
-    tables = [format_columns(_columns(lines, [*kept, *means, *differences]))]
-    if differences and max(map(len, tables[0])) > WIDTH:
-        tables = [format_columns(_columns(lines, [*kept, *columns])) for columns in (means, differences)]
+    tables: list[list[str]] = []
+    columns: list[int] = []
+    for place in range(len(table.labels), len(lines[0])):
+        wider = format_columns([[line[each] for each in (*kept, *columns, place)] for line in lines])
+        if not columns or max(map(len, wider)) > WIDTH:
+            columns = []
+            wider = format_columns([[line[each] for each in (*kept, place)] for line in lines])
+            tables.append(wider)
+        tables[-1] = wider
+        columns.append(place)
     shown = [line for each in tables for line in [*each, ""]]
     explained = [part for line in legend(table) for part in textwrap.wrap(line, WIDTH)]
     return _joined([*([common, ""] if common else []), *shown, *explained, *_notes(table)])
@@ -154,10 +159,6 @@ def _labels(table: Table) -> tuple[str, list[str]]:
     ]
     line = ", ".join(f"{title} {table.rows[0].labels[title]}" for title in common)
     return line, [title for title in labels if title not in common]
-
-
-def _columns(lines: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[str]]:
-    return [[line[place] for place in places] for line in lines]
 
 
 def _mean(cell: Cell, is_counted: bool) -> str:
