@@ -93,6 +93,8 @@ def image_arms(options: argparse.Namespace, device: torch.device) -> Arms:
     inputs = torch.randn(options.batch_size, 3, options.size, options.size, device=device)
     targets = torch.randint(10, (options.batch_size,), device=device)
     gradient = relevance_of(GradientLRP(), model, inputs, targets)
+    fast = relevance_of(GradientLRP(resolution="auto", until="auto"), model, inputs, targets)
+    placed = {"place_by": "block", "border": "inside"}
     step = partial(train_step, model, optimizer, inputs=inputs, targets=targets)
     arms = {
         "plain step": partial(step, NoAugmentation(), None),
@@ -101,6 +103,9 @@ def image_arms(options: argparse.Namespace, device: torch.device) -> Arms:
         "random erasing, p = 1": partial(step, RandomErasing(probability=1.0), None),
         "RelDrop-block, p = 1": partial(step, RelDropBlock(probability=1.0), gradient),
         "RelDrop-block, p = 0.5": partial(step, RelDropBlock(probability=0.5), gradient),
+        "RelDrop-block by its sum, p = 1": partial(step, RelDropBlock(probability=1.0, **placed), gradient),
+        "RelDrop-fast, p = 1": partial(step, RelDropBlock(probability=1.0, **placed), fast),
+        "RelDrop-fast, p = 0.5": partial(step, RelDropBlock(probability=0.5, **placed), fast),
         "RelDrop-patch, p = 1": partial(step, RelDropPatch(probability=1.0), gradient),
         "RelDrop-pixel, p = 1": partial(step, RelDropPixel(probability=1.0), gradient),
         "RelDrop-block, p = 1, recycled": partial(
