@@ -42,7 +42,7 @@ def test_every_experiment_runs(tmp_path: Path, experiment: str) -> None:
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
 def test_every_augmentation_runs(tmp_path: Path, augmentation: str) -> None:
     overrides = ["augmentation.fill=[255]"] if augmentation == "random_erasing_release" else []
-    data = POINTS if "point" in augmentation else QUICK
+    data = POINTS if "point" in augmentation or "ball" in augmentation else QUICK
     cfg = config(tmp_path, *data, f"augmentation={augmentation}", "trainer.epochs=1", *overrides)
     record = train(cfg) and metrics(run_folder(cfg))[0]
     assert (record["train/occluded_share"] > 0) == (augmentation != "none") or cfg.augmentation.get(
@@ -54,14 +54,16 @@ def test_every_augmentation_runs(tmp_path: Path, augmentation: str) -> None:
 @pytest.mark.parametrize("data", ["images", "points"])
 @pytest.mark.parametrize("attribution", ATTRIBUTIONS)
 def test_every_attribution_runs(tmp_path: Path, attribution: str, data: str) -> None:
-    if (attribution, data) == ("recycled", "points"):
+    if attribution in ("recycled", "fast") and data == "points":
         pytest.skip("for images only")
     if attribution == "captum":
         pytest.importorskip("captum", reason="the extra captum is not installed")
     chosen = POINTS if data == "points" else QUICK
     cfg = config(tmp_path, *chosen, f"attribution={attribution}", "trainer.max_steps=3")
     record = train(cfg) and metrics(run_folder(cfg))[0]
-    assert (record["attribution/conservation"] is not None) == (attribution in ("gradient", "release", "zennit"))
+    assert (record["attribution/conservation"] is not None) == (
+        attribution in ("gradient", "fast", "release", "zennit")
+    )
 
 
 @pytest.mark.parametrize(
