@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -17,6 +17,26 @@ from reldrop.utils.types import Count, Group, Text
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# The classes of ModelNet40 in the order of its list of names, which PointNet++ has.
+MODELNET40 = (
+    *("airplane", "bathtub", "bed", "bench", "bookshelf", "bottle", "bowl", "car", "chair", "cone", "cup", "curtain"),
+    *(
+        "desk",
+        "door",
+        "dresser",
+        "flower_pot",
+        "glass_box",
+        "guitar",
+        "keyboard",
+        "lamp",
+        "laptop",
+        "mantel",
+        "monitor",
+    ),
+    *("night_stand", "person", "piano", "plant", "radio", "range_hood", "sink", "sofa", "stairs", "stool", "table"),
+    *("tent", "toilet", "tv_stand", "vase", "wardrobe", "xbox"),
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -25,7 +45,7 @@ class Settings:
     model: Text | None
     weights: Text | None
     run: Text | None
-    checkpoint: Literal["last", "best"]
+    checkpoint: Text
     data_dir: Text | None
     images: Text | None
     clouds: Text | None
@@ -54,8 +74,13 @@ def explain(cfg: DictConfig) -> list[Path]:
         ReldropError: the settings do not go together, the network is unknown or not covered, or no file can be read.
     """
     check(cfg, Settings, groups=("attribution", "machine"))
-    if (cfg.model is None) == (cfg.run is None):
-        raise ReldropError("set one of model=NAME (of timm) and run=FOLDER")
+    of_file = cfg.checkpoint not in ("last", "best")
+    if (cfg.model is not None) + (cfg.run is not None) + of_file != 1:
+        raise ReldropError(
+            "set one of model=NAME (of timm), run=FOLDER (with checkpoint=last or best) and checkpoint=FILE (of a PointNet++)"
+        )
+    if of_file and cfg.images is not None:
+        raise ReldropError("checkpoint=FILE is for point clouds: set clouds=FOLDER in place of images")
     if (cfg.images is not None and cfg.clouds is not None) or (cfg.images is cfg.clouds is None and not cfg.check):
         raise ReldropError("set one of images=FOLDER and clouds=FOLDER, or check=true")
     if cfg.model is not None and cfg.clouds is not None:
@@ -67,7 +92,10 @@ def explain(cfg: DictConfig) -> list[Path]:
     from reldrop.data.images import folders
     from reldrop.data.points import files as points
 
-    subject = _of_timm(cfg.model, cfg.weights) if cfg.run is None else _of_run(cfg)
+    if of_file:
+        subject = _of_pointnet2(absolute(cfg.checkpoint))
+    else:
+        subject = _of_timm(cfg.model, cfg.weights) if cfg.run is None else _of_run(cfg)
     folder = cfg.images or cfg.clouds
     files = _files(absolute(folder), folders.SUFFIXES if cfg.images else points.SUFFIXES) if folder else []
     attribution = build(cfg, "attribution")
@@ -153,13 +181,34 @@ def _of_timm(name: str, weights: str | None) -> Explained:
     return Explained(network, names, (3, seen.size, seen.size), read)
 
 
+def _of_pointnet2(file: Path) -> Explained:
+    from reldrop.backbones.common_pointnet2 import POINTS, common_pointnet2
+
+    network, channels = common_pointnet2(file)
+    count = network.num_classes
+    names = MODELNET40 if count == len(MODELNET40) else [f"class {k}" for k in range(count)]
+    return Explained(network, names, (POINTS, channels), _cloud_reader(POINTS, channels))
+
+
+def _cloud_reader(points: int, channels: int) -> Callable[[str], tuple["Tensor", Any]]:
+    import torch
+
+    from reldrop.data.points.files import read_cloud
+    from reldrop.data.points.preprocessing import sample
+
+    def read(file: str) -> tuple["Tensor", Any]:
+        clouds, _ = sample([read_cloud(file, channels > 3)], points)
+        cloud = torch.from_numpy(clouds[0])[:, :channels]
+        return cloud, cloud[:, :3]
+
+    return read
+
+
 def _of_run(cfg: DictConfig) -> Explained:
     import torch
 
     from reldrop.data.images.crops import CenterCrop
     from reldrop.data.images.decoding import decode
-    from reldrop.data.points.files import read_cloud
-    from reldrop.data.points.preprocessing import sample
     from reldrop.runs.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(absolute(cfg.run), cfg.checkpoint)
@@ -174,12 +223,8 @@ def _of_run(cfg: DictConfig) -> Explained:
         image = torch.from_numpy(decode(file, data.size, frame, grayscale=len(example) == 1))
         return data.normalize(image[None])[0], image
 
-    def read_points(file: str) -> tuple["Tensor", Any]:
-        clouds, _ = sample([read_cloud(file, example.shape[1] > 3)], checkpoint.cfg.dataset.points)
-        cloud = torch.from_numpy(clouds[0])[:, : example.shape[1]]
-        return cloud, cloud[:, :3]
-
-    read = read_points if data.kind == "points" else read_image
+    on_points = data.kind == "points"
+    read = _cloud_reader(checkpoint.cfg.dataset.points, example.shape[1]) if on_points else read_image
     network = checkpoint.network(**data.model_kwargs).eval()
     return Explained(network, data.classes, tuple(example.shape), read)
 

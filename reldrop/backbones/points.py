@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import nn
 
+from reldrop.backbones.common_pointnet2 import is_common, translated
 from reldrop.backbones.pointnet import PointNet
 from reldrop.backbones.pointnet2 import MSG, SSG, PointNet2
 from reldrop.backbones.weights import start_from
@@ -29,13 +30,16 @@ def point_network(
 
     Args:
         name: pointnet, pointnet2_ssg or pointnet2_msg.
-        weights: where to start: None (random) or a checkpoint file.
+        weights: where to start: None (random) or a checkpoint file, of this project or of the common PyTorch PointNet++.
         reset_head: draw the last layer from N(0, 0.01) when starting from weights.
 
     Raises:
         ReldropError: for an unknown network, and for weights that cannot be read or do not fit.
     """
-    return start_from(NETWORKS[name](num_classes, channels), weights, name, reset_head)
+    network = NETWORKS[name](num_classes, channels)
+    return start_from(
+        network, weights, name, reset_head, translate=lambda state: translated(state) if is_common(state) else state
+    )
 
 
 point_network.kind = "points"  # what it takes, see reldrop.config.check_inputs

@@ -1,7 +1,7 @@
 """Weights to start from: those of timm or torchvision, a file's, or those of a Hugging Face repository."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ def start_from(
     name: str,
     reset_head: bool,
     libraries: dict[str, Callable[[], State]] | None = None,
+    translate: Callable[[State], State] = dict,
 ) -> nn.Module:
     """Return `model` with weights loaded from `source`.
 
@@ -37,6 +38,7 @@ def start_from(
         name: of the network.
         reset_head: draw the last layer from N(0, 0.01), with biases 0, as the release does, instead of loading it.
         libraries: where pretrained weights come from, by the names of their libraries.
+        translate: makes the network's names of those of other implementations.
 
     Raises:
         ReldropError: the source does not exist, cannot be read or reached, or belongs to another network.
@@ -44,7 +46,7 @@ def start_from(
     if source is None:
         return model
     own = model.state_dict()
-    state = _without_prefix(_fetch(source, libraries or {}), own)
+    state = translate(_without_prefix(_fetch(source, libraries or {}), own))
     heads = classifiers(model)
     prefixes = tuple(f"{key}." for key, module in model.named_modules() if any(module is head for head in heads))
     in_head = {key for key in own if key.startswith(prefixes)}
@@ -61,9 +63,23 @@ def start_from(
                 f"the weights {source} are for {wrong[0][0]} classes, the data have {wrong[0][1]} classes; set "
                 "backbone.reset_head=true to start with a new last layer"
             )
+    return load(model, state, source, name, in_head if reset_head else set())
+
+
+def load(model: nn.Module, state: State, source: str, name: str, left_out: Collection[str] = ()) -> nn.Module:
+    """Return `model` with these weights.
+
+    Args:
+        source: where they come from, for messages.
+        name: of the network, likewise.
+        left_out: keys that need not be there.
+
+    Raises:
+        ReldropError: they belong to another network.
+    """
     try:
         missing, unknown = model.load_state_dict(state, strict=False)
-        missing = [key for key in missing if not (reset_head and key in in_head) and not key.endswith(COUNTER)]
+        missing = [key for key in missing if key not in left_out and not key.endswith(COUNTER)]
         problems = [
             f"{what} {keys}" for what, keys in (("missing", _some(missing)), ("unknown", _some(unknown))) if keys
         ]
@@ -106,7 +122,7 @@ def _without_prefix(state: State, own: State) -> State:
 def _fetch(source: str, libraries: dict[str, Callable[[], State]]) -> State:
     path = Path(source).expanduser()
     if path.is_file():
-        return _read(path)
+        return read_state(path)
     if path.is_dir():
         raise ReldropError(f"weights={path} is a folder; it must be a checkpoint file")
     if path.suffix in SUFFIXES or path.is_absolute():
@@ -126,7 +142,12 @@ def _fetch(source: str, libraries: dict[str, Callable[[], State]]) -> State:
         ) from error
 
 
-def _read(path: Path) -> State:
+def read_state(path: Path) -> State:
+    """Return the state dict in a checkpoint file, also one inside the checkpoint of a training script.
+
+    Raises:
+        ReldropError: the file cannot be read, or holds none.
+    """
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -16,6 +16,7 @@ from reldrop.plotting.relevance import Shown, write_clouds
 from reldrop.train import train
 from reldrop.utils.errors import ReldropError
 from tests.helpers import runs
+from tests.helpers.common_pointnet2 import random_state
 
 SMALL = ("model=resnet10t", "weights=null", "machine.progress=false")
 
@@ -127,10 +128,22 @@ def test_a_run_on_clouds(tmp_path: Path) -> None:
     assert page.count("[") > 32
 
 
+def test_a_checkpoint_of_pointnet2(tmp_path: Path) -> None:
+    torch.save(random_state(False, 3, 40), tmp_path / "best_model.pth")
+    (tmp_path / "clouds").mkdir()
+    np.savetxt(tmp_path / "clouds" / "one.txt", np.random.default_rng(0).normal(size=(300, 3)))
+    overrides = (f"checkpoint={tmp_path / 'best_model.pth'}", f"clouds={tmp_path / 'clouds'}", "target=night_stand")
+    written = explain(config(*overrides, f"output={tmp_path / 'out'}", "machine.progress=false"))
+    assert [path.name for path in written] == ["one.png", "one.ply", "one.html"]
+    assert "relevance for night_stand" in written[2].read_text()
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ((), "set one of model=NAME .* and run=FOLDER"),
+        ((), "set one of model=NAME .*, run=FOLDER .* and checkpoint=FILE"),
+        (("checkpoint=/nowhere.pth", "clouds=."), "/nowhere.pth"),
+        (("checkpoint=some.pth", "images=."), "clouds=FOLDER in place of images"),
         (SMALL, "set one of images=FOLDER and clouds=FOLDER, or check=true"),
         (("model=resnet5", "weights=null", "images=."), "did you mean resnet50"),
         ((*SMALL, "images=/nowhere"), "has no files to explain"),
