@@ -49,7 +49,7 @@ class Metric:
 
 
 SPLITS = ("train", "validation", "test")
-SECTIONS = {*SPLITS, "occlusion", "attribution", "speed"}  # of what a run logs
+SECTIONS = {*SPLITS, "occlusion", "attribution", "speed", "step"}  # of what a run logs
 # Key -> metric. A * in a key matches a part of a family's keys, e.g. the set; {} in the title is replaced by it.
 METRICS: dict[str, Metric] = {
     # of an epoch or a summary; accuracies on clean inputs
@@ -60,11 +60,17 @@ METRICS: dict[str, Metric] = {
     "test/best_top1": Metric("test, best", "percent", "higher"),
     "test/selected_top1": Metric("test, selected by validation", "percent", "higher"),
     "test/class_mean": Metric("class mean, last", "percent", "higher"),
+    "test/best_top5": Metric("test top-5, best", "percent", "higher"),
+    "test/selected_top5": Metric("test top-5, selected by validation", "percent", "higher"),
     "test/best_class_mean": Metric("class mean, best", "percent", "higher"),
+    "test/selected_class_mean": Metric("class mean, selected by validation", "percent", "higher"),
     "test/generalization_gap": Metric("train - test", "percent", "lower"),
     "train/loss": Metric("training loss", "plain", "lower"),
     "train/occluded_share": Metric("occluded", "percent"),
     "lr": Metric("learning rate"),
+    "step/loss": Metric("loss of a step", "plain", "lower"),
+    "step/occluded_share": Metric("occluded in a step", "percent"),
+    "step/lr": Metric("learning rate"),
     "attribution/conservation": Metric("relevance over logit"),
     "attribution/share_of_time": Metric("time for attribution", "percent", "lower"),
     "attribution/guidance_gain": Metric("guidance gain", "plain", "higher"),
@@ -146,6 +152,9 @@ def find(key: str) -> Metric | None:
         for pattern, metric in METRICS.items():
             if "*" in pattern and (match := re.fullmatch(re.escape(pattern).replace(r"\*", "([^.]+)"), known)):
                 return replace(metric, title=metric.title.format(*(WORDS.get(part, part) for part in match.groups())))
+    if match := re.fullmatch("(test/)(best|selected)_(.+)", key):  # of a metric of the user's own
+        plain = METRICS.get(match[1] + match[3])
+        return plain and replace(plain, title=f"{plain.title}, {match[2]}")
     return None
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from reldrop.metrics.registry import current_key
+from reldrop.metrics.registry import current_key, find
 from reldrop.runs.trust import check_plain
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import read
@@ -32,7 +32,8 @@ class RunFolder:
         config.yaml: the resolved configuration of the last start, or of the first one that is still to come.
         overrides.yaml: the words that it was composed with.
         environment.json: versions, devices and command of every start.
-        metrics.jsonl: one record a line.
+        metrics.jsonl: one record a line, of each epoch.
+        steps.jsonl: the same, of some steps.
         last.pt, best.pt, epochN.pt: checkpoints.
         summary.json: the result; it is written last, so that its presence means that the run is finished.
         FAILED: the traceback of the last start, if it ended in one.
@@ -75,6 +76,10 @@ class RunFolder:
     def history(self) -> list[dict[str, Any]]:
         """Return the records of the metrics log; a last line that was cut off in writing does not count."""
         return self._read("metrics.jsonl", lambda path: [_record(line) for line in _lines(path)], OVER) or []
+
+    def steps(self) -> list[dict[str, Any]]:
+        """Return the records of single steps."""
+        return self._read("steps.jsonl", lambda path: [_record(line) for line in _lines(path)], "delete it") or []
 
     def evaluations(self) -> dict[str, Any]:
         """Return the content of each evaluation, by the name of its file."""
@@ -174,21 +179,27 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
 
 
 def summary_of(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the last figures of the records of a run, its best accuracies, and that of the epoch that validation selects."""
+    """Return the figures of the last epoch of a run under their names, and those of the test set at their best and selected.
+
+    NAME of the test set is test/NAME of the last epoch, test/best_NAME of all epochs, by the direction of the metric, and
+    test/selected_NAME of the epoch with the highest validation/top1, if the run has a validation split.
+    """
     last = history[-1]
     shown = [key for key in last if "/" in key and key not in TIMING]
-    best = {
-        f"test/best_{key}": max(record[f"test/{key}"] for record in history)
-        for key in ("top1", "class_mean")
-        if f"test/{key}" in last  # older runs lack some
-    }
-    selected = {}
-    if last.get("validation/top1") is not None:
-        selected = {"test/selected_top1": max(history, key=lambda record: record["validation/top1"])["test/top1"]}
+    further = {}
+    validated = last.get("validation/top1") is not None
+    chosen = max(history, key=lambda record: record["validation/top1"]) if validated else {}
+    for key in shown:
+        section, _, name = key.partition("/")
+        metric = find(key)
+        values = [record[key] for record in history if record.get(key) is not None]  # older runs lack some
+        if section == "test" and values and metric and metric.better != "none":
+            further[f"test/best_{name}"] = max(values) if metric.better == "higher" else min(values)
+            if chosen.get(key) is not None:
+                further[f"test/selected_{name}"] = chosen[key]
     return {
         **{key: last[key] for key in shown},
-        **best,
-        **selected,
+        **further,
         "test/generalization_gap": last["train/top1"] - last["test/top1"],
         "epochs": last["epoch"],
         "steps": last["step"],

@@ -79,17 +79,22 @@ class Run(RunFolder):
         """Append a record to the metrics log, durably; numbers that are not finite become null.
 
         Raises:
-            ReldropError: it cannot be written; so also `rewind`, `save` and `finish`.
+            ReldropError: it cannot be written; so also `log_step`, `rewind`, `save` and `finish`.
         """
         with self._writing("metrics.jsonl"), (self.path / "metrics.jsonl").open("ab") as file:
             file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())
 
-    def rewind(self, epoch: int) -> None:
-        """Drop the records behind `epoch` from the metrics log.
+    def log_step(self, record: dict[str, Any]) -> None:
+        """Append a record to the log of steps; it does not wait for the disk."""
+        with self._writing("steps.jsonl"), (self.path / "steps.jsonl").open("ab") as file:
+            file.write(_line(record))
 
-        For resuming: a checkpoint follows its record, so that a kill between the two leaves a record too many.
+    def rewind(self, epoch: int, step: int) -> None:
+        """Drop the records behind `epoch` from the metrics log, and those behind `step` from the log of steps.
+
+        For resuming: a checkpoint follows its records, so that a kill between the two leaves some too many.
 
         Raises:
             ReldropError: the log lacks an epoch up to this one.
@@ -100,8 +105,10 @@ class Run(RunFolder):
                 f"{self.path / 'metrics.jsonl'} has no record of epoch {min(lacking)}, but the checkpoint is of epoch {epoch}; "
                 f"put the file back as it was, or {OVER}"
             )
-        with self._writing("metrics.jsonl"), atomic_write(self.path / "metrics.jsonl") as file:
-            file.writelines(map(_line, kept))
+        steps = [record for record in self.steps() if record["step"] <= step]
+        for name, records in (("metrics.jsonl", kept), ("steps.jsonl", steps)):
+            with self._writing(name), atomic_write(self.path / name) as file:
+                file.writelines(map(_line, records))
 
     def save(self, state: dict[str, Any], name: str) -> None:
         """Write a checkpoint; until it is complete, an earlier one of that name stays."""
@@ -134,9 +141,8 @@ class Run(RunFolder):
         write_json_atomic(self.path / "environment.json", {"starts": [*earlier, environment(self.overrides)]})
 
     def _trim(self) -> None:
-        """Remove a line of the metrics log that was cut off, lest the next record be glued to it."""
-        path = self.path / "metrics.jsonl"
-        if path.exists():
+        """Remove a line of a log that was cut off, lest the next record be glued to it."""
+        for path in self.path.glob("*.jsonl"):
             whole = path.read_bytes().rpartition(b"\n")
             os.truncate(path, len(whole[0]) + len(whole[1]))
 
@@ -161,7 +167,11 @@ class NullRun:
     def log(self, *args: Any) -> None:
         """Do nothing: the first process does it, and passes on what it has read."""
 
-    rewind = save = load = log
+    rewind = save = load = log_step = log
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return no records."""
+        return []
 
 
 def prepare(cfg: DictConfig, overrides: Sequence[str]) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from reldrop.metrics.registry import SECTIONS
 from reldrop.runs.run import Run
 from reldrop.utils.io import write_text_atomic
 from reldrop.utils.types import Text, checked
@@ -37,7 +38,7 @@ class Tracker:
 
     Args:
         run: what `wandb.init` returned, or None.
-        sent: the last epoch that W&B already has.
+        sent: the `position` of the last record that W&B already has.
     """
 
     def __init__(self, run: Any = None, sent: int = -1) -> None:
@@ -45,12 +46,16 @@ class Tracker:
         self._sent = sent
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Send a record of the metrics log, with its "epoch" as the step."""
-        self._send(record["epoch"], lambda: dict(record))
+        """Send a record of the metrics log or of the log of steps."""
+        self._send(record, lambda: dict(record))
 
-    def log_image(self, key: str, image: Any, epoch: int) -> None:
-        """Send an image: a matplotlib figure, or the path of an image file."""
-        self._send(epoch, lambda: {key: _image(image)})
+    def log_image(self, key: str, image: Any, record: Mapping[str, Any]) -> None:
+        """Send an image that belongs to a record: a matplotlib figure, or the path of an image file."""
+        self._send(record, lambda: {"epoch": record["epoch"], key: _image(image)})
+
+    def summarize(self, summary: Mapping[str, Any]) -> None:
+        """Show figures of the whole run so far. W&B itself shows the last value of all that was logged."""
+        self._attempt(lambda run: run.summary.update(summary))
 
     def finish(self, exit_code: int = 0) -> None:
         """End the W&B run, so that the next run of this process begins its own; harmless when repeated."""
@@ -61,16 +66,28 @@ class Tracker:
             except Exception as error:
                 _warn(error)
 
-    def _send(self, epoch: int, values: Callable[[], dict[str, Any]]) -> None:
-        if self._run is None or epoch <= self._sent:
+    def _send(self, record: Mapping[str, Any], values: Callable[[], dict[str, Any]]) -> None:
+        if (place := position(record)) > self._sent:
+            self._attempt(lambda run: run.log(values(), step=place))
+
+    def _attempt(self, call: Callable[[Any], None]) -> None:
+        if self._run is None:
             return
         try:
-            self._run.log(values(), step=epoch)
+            call(self._run)
         except Exception as error:
             _warn(error)
             run, self._run = self._run, None
             with suppress(Exception):  # it has been reported
                 run.finish(exit_code=1)
+
+
+def position(record: Mapping[str, Any]) -> int:
+    """Return the place of a record among all of a run, of epochs and of steps: W&B's own count of rows.
+
+    Each step adds 1, and so does the end of an epoch; a record has the numbers of both that are finished.
+    """
+    return record["epoch"] + record["step"]
 
 
 def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, Any], name: str) -> Tracker:
@@ -90,12 +107,13 @@ def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, A
     settings = _settings(tracking)
     if settings.mode == "disabled":
         return Tracker()
-    history = run.history()
+    history = sorted([*run.history(), *run.steps()], key=position)
     id_file = run.path / "wandb_id"
     is_new = not id_file.exists()
     run_id = secrets.token_hex(4) if is_new else id_file.read_text().strip()
     try:
         wandb_run = _init(settings, run_id, folder=run.path, config=config, name=name)
+        _declare_axes(wandb_run)
         write_text_atomic(id_file, run_id + "\n")
     except Exception as error:
         _warn(error)
@@ -104,7 +122,7 @@ def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, A
     if settings.mode == "online":
         sent = wandb_run.step - 1  # where the server says that the run goes on; 0 for one that it does not know
     else:
-        sent = -1 if is_new else max((record["epoch"] for record in history), default=-1)
+        sent = -1 if is_new else max(map(position, history), default=-1)
     tracker = Tracker(wandb_run, sent)
     for record in history:
         tracker.log(record)
@@ -156,6 +174,15 @@ def _init(tracking: TrackingConfig, run_id: str, *, folder: Path, config: dict[s
         dir=str(folder),
         settings=wandb.Settings(**settings),
     )
+
+
+def _declare_axes(run: Any) -> None:
+    """Draw what is measured after an epoch over epochs, and what is measured after a step over steps."""
+    for axis in ("epoch", "step"):
+        run.define_metric(axis, hidden=True)
+    for section in sorted(SECTIONS):
+        run.define_metric(f"{section}/*", step_metric="step" if section == "step" else "epoch")
+    run.define_metric("lr", step_metric="epoch")
 
 
 def _image(image: Any) -> Any:

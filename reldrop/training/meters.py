@@ -38,7 +38,7 @@ class EpochMeter:
         """Start the clock; the time until `update`, and between updates, is that of the training."""
         self._started = time.perf_counter()
 
-    def update(self, loss: Tensor, inputs: Tensor, occluded: Tensor, shard: Shard) -> Tensor:
+    def update(self, loss: Tensor, inputs: Tensor, occluded: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
         """Count a batch.
 
         Args:
@@ -48,7 +48,7 @@ class EpochMeter:
             shard: which rows of the batch they are.
 
         Returns:
-            The mean loss over the whole batch, of all processes.
+            The mean loss over the whole batch, of all processes, and the share of its positions that the occlusion changed.
         """
         sums = torch.stack([loss.double() * shard.items, loss.new_zeros((), dtype=torch.float64)])
         if occluded is not inputs:
@@ -60,7 +60,7 @@ class EpochMeter:
         self.samples += shard.count
         self.sums += sums
         self._lap()
-        return loss
+        return loss, sums[1] / shard.count
 
     def add_relevance(self, maps: Tensor) -> None:
         """Count attributed samples, whose relevance is meant to sum to 1."""

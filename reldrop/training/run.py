@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from reldrop.attribution import Attribution, Recycled
 from reldrop.attribution.recycled import RelevanceCache
@@ -30,10 +30,11 @@ from reldrop.training.contracts import (
     naming,
     warn_of_relevance,
 )
-from reldrop.training.trainer import Trainer
+from reldrop.training.trainer import StepOutput, Trainer
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import derive_seed
 from reldrop.utils.signals import Signals
+from reldrop.utils.tensors import to_host
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -71,10 +72,11 @@ def train(
             data = build(cfg, "dataset")
             check_kinds(dataset=(data, Data))
             data.to(fabric.device)
-        report, signals = Report(config.epochs, data.unit), Signals()
+        monitor: MonitorConfig = build(cfg, "monitor")
+        report, signals = Report(run, config.epochs, data.unit, monitor.log_every_steps), Signals()
         trainer = build_trainer(cfg, config, fabric, data, run, signals, [*own_hooks, report])
         state = fabric.broadcast(run.load("last.pt"))
-        run.rewind(state["epoch"] if state else 0)
+        run.rewind(*((state["epoch"], state["step"]) if state else (0, 0)))
         if state is not None:
             trainer.load_state_dict(state)
             logger.info("resuming after %d epochs and %d batches", trainer.epoch, trainer.batch)
@@ -99,7 +101,7 @@ def train(
                     **sizes,
                 }
                 if draw is not None and cfg.tracking.mode != "disabled":
-                    report.tracker.log_image("examples", draw(trainer), trainer.epoch)
+                    report.tracker.log_image("examples", draw(trainer), history[-1])
                 run.finish(summary)
             failed = 0
         finally:
@@ -185,18 +187,41 @@ def check_parts(cfg: DictConfig) -> None:
 
 
 class Report(hooks.Hook):
-    """Reports each epoch to the console and to Weights & Biases.
+    """Reports each epoch to the console and to Weights & Biases, and some steps to the run folder and to Weights & Biases.
+
+    A step's figures are copied from the device while later steps run, and read at the next record, checkpoint or evaluation.
 
     Args:
+        run: the run folder; a `NullRun` in all processes but the first.
         epochs: of the run.
         unit: what a sample is called.
+        every_steps: steps between those that are reported; None for none.
     """
 
-    def __init__(self, epochs: int, unit: str) -> None:
-        self.epochs, self.unit, self.tracker = epochs, unit, Tracker()
+    def __init__(self, run: Run | NullRun, epochs: int, unit: str, every_steps: int | None) -> None:
+        self.run, self.epochs, self.unit, self.every_steps = run, epochs, unit, every_steps
+        self.tracker = Tracker()
+        self._unread: tuple[dict[str, Any], dict[str, Callable[[], Tensor]]] | None = None
+
+    def after_step(self, trainer: Trainer, output: StepOutput) -> None:
+        if self.every_steps and trainer.step % self.every_steps == 0:
+            self._read(trainer)
+            known = {"epoch": trainer.epoch, "step": trainer.step, "step/lr": trainer.scheduler.get_last_lr()[0]}
+            figures = {"step/loss": output.loss, "step/occluded_share": output.occluded_share}
+            self._unread = known, {key: to_host(value) for key, value in figures.items()}
+
+    def _read(self, trainer: Trainer) -> None:
+        if self._unread is not None:
+            (known, figures), self._unread = self._unread, None
+            record = {**known, **{key: value().item() for key, value in figures.items()}}
+            self.run.log_step(record)
+            self.tracker.log(record)
+
+    before_evaluation = before_checkpoint = _read
 
     def after_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
         self.tracker.log(record)
+        self.tracker.summarize(summary_of([*self.run.history(), record]))
         logger.info(
             "epoch %d/%d  loss %.4f  train %.2f %%  test %.2f %%  lr %.2g  %.3g %ss/s  attribution %.0f %%",
             record["epoch"],

@@ -33,6 +33,7 @@ class StepOutput(NamedTuple):
         inputs: as the network was trained on them.
         logits: float (B, K).
         loss: mean over the whole batch, of all processes.
+        occluded_share: of the positions of the whole batch, in [0, 1].
     """
 
     epoch: int
@@ -40,6 +41,7 @@ class StepOutput(NamedTuple):
     inputs: Tensor
     logits: Tensor
     loss: Tensor
+    occluded_share: Tensor
 
 
 class Trainer:
@@ -136,8 +138,8 @@ class Trainer:
         self._clip_gradients()
         self.optimizer.step()
         self.scheduler.step()
-        loss = self.meter.update(loss.detach(), batch.inputs, occluded, batch.shard)
-        return StepOutput(self.epoch, self.batch, inputs, logits.detach(), loss)
+        loss, occluded_share = self.meter.update(loss.detach(), batch.inputs, occluded, batch.shard)
+        return StepOutput(self.epoch, self.batch, inputs, logits.detach(), loss, occluded_share)
 
     def relevance_of(self, batch: Batch) -> Callable[[Tensor], Tensor]:
         """Return what gives the relevance of rows of a batch, by the weights as they are now, when it is called."""

@@ -30,11 +30,13 @@ def test_torn_last_line_does_not_count_and_nothing_is_glued_to_it(cfg):
 
 
 def test_rewind(run):
-    run.rewind(0)
+    run.rewind(0, 0)
     for epoch in (1, 2, 3):
+        run.log_step({"epoch": epoch - 1, "step": 2 * epoch})
         run.log({"epoch": epoch})
-    run.rewind(2)
+    run.rewind(2, 5)  # amid the third epoch
     assert [record["epoch"] for record in run.history()] == [1, 2]
+    assert [record["step"] for record in run.steps()] == [2, 4]
 
 
 @pytest.mark.parametrize(("left", "lacking"), [([], 1), ([1, 3], 2), ([1], 2), ([2, 3], 1)])
@@ -44,7 +46,7 @@ def test_a_log_that_lacks_epochs_of_the_checkpoint_is_refused(run, left, lacking
     with pytest.raises(
         ReldropError, match=rf"metrics\.jsonl has no record of epoch {lacking}, but .* epoch 3.*force=true"
     ):
-        run.rewind(3)
+        run.rewind(3, 0)
     assert [record["epoch"] for record in run.history()] == left
 
 

@@ -23,7 +23,7 @@ class FakeWandb:
 
     def __init__(self, fail_in=()):
         self.fail_in = fail_in
-        self.inits, self.logs, self.exits, self.steps, self.summary = [], [], [], {}, {}
+        self.inits, self.logs, self.exits, self.steps, self.summary, self.axes = [], [], [], {}, {}, {}
         self.Settings = SimpleNamespace
         self.Image = lambda image: ("image", image)
 
@@ -46,7 +46,11 @@ class FakeWandb:
             self.exits.append(exit_code)
             self._maybe_fail("finish")
 
-        return SimpleNamespace(step=self.steps.get(run_id, -1) + 1, log=log, finish=finish, summary=self.summary)
+        def define_metric(name, step_metric=None, hidden=False):
+            self.axes[name] = step_metric
+
+        parts = {"log": log, "finish": finish, "summary": self.summary, "define_metric": define_metric}
+        return SimpleNamespace(step=self.steps.get(run_id, -1) + 1, **parts)
 
     def _maybe_fail(self, call):
         if call in self.fail_in:
@@ -85,7 +89,7 @@ def start(run, mode):
 
 def log(run, tracker, *epochs):
     for epoch in epochs:
-        record = {"epoch": epoch, "loss": 1 / epoch}
+        record = {"epoch": epoch, "step": 0, "loss": 1 / epoch}
         run.log(record)
         tracker.log(record)
 
@@ -113,7 +117,7 @@ def test_disabled_does_not_import_wandb(open_run, monkeypatch, caplog):
     with open_run() as run:
         tracker = start(run, "disabled")
         log(run, tracker, 1)
-        tracker.log_image("image", "x.png", 1)
+        tracker.log_image("image", "x.png", {"epoch": 1, "step": 0})
         tracker.finish()
     assert not warnings(caplog)
 
@@ -127,19 +131,19 @@ def test_online_run(open_run, fake):
     with open_run() as run:
         tracker = start(run, "online")
         log(run, tracker, 1, 2)
-        tracker.log_image("maps", Path("x.png"), 2)
+        tracker.log_image("maps", Path("x.png"), {"epoch": 2, "step": 0})
         tracker.finish()
         tracker.finish()
-        tracker.log({"epoch": 3})
+        tracker.log({"epoch": 3, "step": 0})
     (options,) = fake.inits
     assert options["settings"].console == "off"
     assert options["settings"].init_timeout <= 60
     assert options["dir"] == str(run.path)
     assert options["id"] == (run.path / "wandb_id").read_text().strip()
     assert fake.logs == [
-        (1, {"epoch": 1, "loss": 1.0}),
-        (2, {"epoch": 2, "loss": 0.5}),
-        (2, {"maps": ("image", "x.png")}),
+        (1, {"epoch": 1, "step": 0, "loss": 1.0}),
+        (2, {"epoch": 2, "step": 0, "loss": 0.5}),
+        (2, {"epoch": 2, "maps": ("image", "x.png")}),
     ]
     assert fake.exits == [0]
 
@@ -148,7 +152,7 @@ def test_resume_goes_on_with_the_same_run_and_sends_nothing_twice(open_run, fake
     with open_run() as run:
         log(run, start(run, "online"), 1, 2, 3)
     with open_run() as run:
-        run.rewind(2)  # the checkpoint of epoch 3 was not written any more
+        run.rewind(2, 0)  # the checkpoint of epoch 3 was not written any more
         log(run, start(run, "online"), 3, 4)
     first, second = fake.inits
     assert first["id"] == second["id"]
@@ -174,6 +178,27 @@ def test_tracking_that_begins_late_sends_the_earlier_epochs(open_run, fake, mode
     assert steps(fake) == [1, 2, 3]
 
 
+def test_steps_lie_between_epochs_and_have_an_axis_of_their_own(open_run, fake):
+    records = [
+        {"epoch": 0, "step": 2, "step/loss": 3.0},
+        {"epoch": 0, "step": 4, "step/loss": 2.0},  # the last step of the epoch
+        {"epoch": 1, "step": 4, "test/top1": 0.5},
+        {"epoch": 1, "step": 6, "step/loss": 1.0},
+    ]
+    with open_run() as run:
+        for record in records:
+            (run.log if "test/top1" in record else run.log_step)(record)
+        tracker = start(run, "online")  # sends what W&B lacks
+        tracker.log({"epoch": 1, "step": 6, "step/loss": 1.0})
+        tracker.log({"epoch": 2, "step": 8, "test/top1": 0.75})
+        tracker.summarize({"test/best_top1": 0.75})
+    assert fake.logs[:4] == list(zip([2, 4, 5, 7], records, strict=True))
+    assert steps(fake)[-1] == 10
+    assert fake.axes["step/*"] == "step"
+    assert {fake.axes[key] for key in ("train/*", "test/*", "occlusion/*", "lr")} == {"epoch"}
+    assert fake.summary == {"test/best_top1": 0.75}
+
+
 def test_force_begins_a_new_run(open_run, fake):
     for force in (False, True):
         with open_run(force=force) as run:
@@ -188,7 +213,7 @@ def test_failure_is_one_warning_and_the_run_goes_on(open_run, fake, caplog, call
     with open_run() as run:
         tracker = start(run, "online")
         log(run, tracker, 1, 2)
-        tracker.log_image("maps", "x.png", 2)
+        tracker.log_image("maps", "x.png", {"epoch": 2, "step": 0})
         tracker.finish()
         assert len(run.history()) == 2
     (warning,) = warnings(caplog)
@@ -244,7 +269,7 @@ def test_offline_for_real(open_run, real, caplog):
         with open_run() as run:
             tracker = start(run, "offline")
             log(run, tracker, *epochs)
-            tracker.log_image("figure", figure, epochs[-1])
+            tracker.log_image("figure", figure, {"epoch": epochs[-1], "step": 0})
             tracker.finish()
     run_id = (run.path / "wandb_id").read_text().strip()
     logs = list(run.path.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
@@ -268,7 +293,7 @@ def test_evaluations_are_added_to_the_run(fake, open_run, tmp_path):
     tracking = {**TRACKING, "mode": "online"}
     with open_run() as run:
         tracker = start(run, "online")
-        tracker.log({"epoch": 1, "loss": 1.0})
+        tracker.log({"epoch": 1, "step": 0, "loss": 1.0})
         tracker.finish()
     Figure().savefig(tmp_path / "curves.png")
     mirror(tracking, run.path, {"clean/top1": 0.5}, {"curves": tmp_path / "curves.png"})

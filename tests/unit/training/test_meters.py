@@ -15,8 +15,9 @@ def updated(meter: EpochMeter, batches: list[int]) -> EpochMeter:
         inputs = torch.zeros(size, 3, 4, 4)
         occluded = inputs.clone()
         occluded[-1, 0, :2] = 1  # in one channel
-        loss = meter.update(torch.tensor(float(size)), inputs, occluded, Shard.whole(size))
+        loss, share = meter.update(torch.tensor(float(size)), inputs, occluded, Shard.whole(size))
         assert loss == size
+        assert share == 0.5 / size
         meter.add_relevance(torch.full((size, 4, 4), size / 16))
     return meter
 
