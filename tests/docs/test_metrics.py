@@ -21,7 +21,9 @@ def test_every_metric_of_the_registry_is_listed() -> None:
 
 def test_every_name_that_is_logged_is_listed(tmp_path: Path) -> None:
     cfg = config(tmp_path, *QUICK, "trainer.epochs=1", "augmentation=reldrop_block", "dataset.validation=0.2")
+    cfg.monitor.log_every_steps = 2
     summary = train(cfg)
     (folder,) = (tmp_path / "results").glob("runs/*/*/seed*")
-    logged = {key for record in RunFolder(folder).history() for key in record}
+    run = RunFolder(folder)
+    logged = {key for record in (*run.history(), *run.steps()) for key in record}
     assert logged | {key for key, value in summary.items() if isinstance(value, int | float)} == LISTED

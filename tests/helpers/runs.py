@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from reldrop.config import CONFIG_PATH
+from reldrop.runs.reader import RunFolder
 
 QUICK = ["trainer.epochs=3", "dataset.subset=200", "dataset.test_subset=50", "trainer.batch_size=32"]
 
@@ -36,6 +37,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def assert_same_run(one: Path, other: Path) -> None:
     assert metrics(one) == metrics(other)
+    assert RunFolder(one).steps() == RunFolder(other).steps()
     a, b = weights(one), weights(other)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
     "options",
     [
         [*QUICK, "backbone.drop_path=0.3"],
-        [*QUICK, "backbone.drop_path=0.3", "monitor.checkpoint_every_steps=2"],
+        [*QUICK, "backbone.drop_path=0.3", "monitor.checkpoint_every_steps=2", "monitor.log_every_steps=3"],
         [*POINTS, "trainer.batch_size=8", "monitor.checkpoint_every_steps=3", "trainer.epochs=2"],
         [
             *(*POINTS, "trainer.batch_size=8", "monitor.checkpoint_every_steps=3", "trainer.epochs=2"),

@@ -1,6 +1,6 @@
 """What a GPU would see of a training step: no tensors of two devices, nothing that the host waits for, few launches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from reldrop.config import build
 from reldrop.data.base import Batch
 from reldrop.training.config import TrainerConfig
 from reldrop.training.hooks import Hook
-from reldrop.training.run import build_trainer
+from reldrop.training.run import Report, build_trainer
 from reldrop.training.trainer import Trainer
 from reldrop.utils.signals import Signals
 from tests.helpers.pretended_device import Log, PretendedFabric, pretended_device
@@ -47,7 +47,9 @@ ALL = [
 ]
 
 
-def trained(folder: Path, words: list[str], wrap: Callable[[Trainer, Log], Any] = lambda *_: None) -> Log:
+def trained(
+    folder: Path, words: list[str], wrap: Callable[[Trainer, Log], Any] = lambda *_: None, hooks: Sequence[Hook] = ()
+) -> Log:
     """Train and evaluate on the device, and return the log of the counted steps and of the evaluation."""
     cfg = composed(folder, "machine.progress=false", f"trainer.max_steps={STEPS}", *words)
     with pretended_device() as log:
@@ -55,7 +57,7 @@ def trained(folder: Path, words: list[str], wrap: Callable[[Trainer, Log], Any] 
         data = build(cfg, "dataset")
         data.to(torch.device("cuda"))
         fabric = PretendedFabric(config.precision)
-        trainer = build_trainer(cfg, config, fabric, data, NoRun(), Signals(), [Phases(log)])
+        trainer = build_trainer(cfg, config, fabric, data, NoRun(), Signals(), [Phases(log), *hooks])
         wrap(trainer, log)
         trainer.train_epoch()
         log.begin("evaluation")
@@ -67,6 +69,9 @@ class NoRun:
     """A run folder that keeps nothing."""
 
     path = Path("nowhere")
+
+    def log_step(self, record: dict[str, Any]) -> None:
+        """Do nothing."""
 
 
 class Phases(Hook):
@@ -91,7 +96,7 @@ def words_of(choice: str) -> list[str]:
     "choice", [*SOME, *(pytest.param(choice, marks=pytest.mark.slow) for choice in ALL if choice not in SOME)]
 )
 def test_nothing_waits_and_nothing_mixes(tmp_path: Path, choice: str) -> None:
-    log = trained(tmp_path, words_of(choice))
+    log = trained(tmp_path, words_of(choice), hooks=[Report(NoRun(), epochs=1, unit="image", every_steps=1)])
     assert not log.waits["step"]
     # Of an evaluation, a few figures of each split at its end, whatever its number of batches.
     assert not [wait for wait, count in log.waits["evaluation"].items() if count > 2]
