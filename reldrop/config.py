@@ -24,9 +24,13 @@ CONFIG_PATH = str(_package / "conf" if (_package / "conf").is_dir() else _packag
 PATHS = ("data_dir", "results_dir", "machine.cache_dir")
 
 
+# What the names of networks have for their sizes: resnet18, vit_tiny_patch16_224, efficientnet_b0, pointnet2_ssg.
+SIZE = r"_?\d\d|_(?:tiny|small|base|large|huge|micro|mini|atto|femto|pico|nano|[bf]\d|ssg|msg)(?=_|$)"
+
+
 def _experiment_name(dataset: str | None, folder: Text | None, backbone: str) -> str:
     """Return DATASET_NETWORK as a name for a folder: photos_resnet for resnet18 on the folder my/photos."""
-    network = re.split(r"[_.]|\d\d", backbone)[0]  # without its size
+    network = re.split(SIZE, backbone.partition(".")[0])[0] or backbone
     return re.sub(r"[^\w.+=-]+", "-", f"{dataset or Path(str(folder)).name}_{network}").lstrip("-.+=")
 
 

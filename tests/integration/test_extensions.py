@@ -220,7 +220,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def runs(folder: Path, augmentation: str = "*", seed: str = "*") -> list[Path]:
-    return sorted(folder.glob(f"results/runs/stripes_small/{augmentation}/seed{seed}-*"))
+    return sorted(folder.glob(f"results/runs/stripes_small_net/{augmentation}/seed{seed}-*"))
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ def test_a_killed_run_of_own_parts_goes_on(swept: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "reldrop.train", *words, "monitor.checkpoint_every_steps=1"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob("results/runs/stripes_small/grid_mask/*/last.pt")):
+    while not list(tmp_path.glob("results/runs/stripes_small_net/grid_mask/*/last.pt")):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -266,10 +266,8 @@ def test_own_parts_are_evaluated_drawn_and_tabulated(swept: Path, monkeypatch: p
     table = run(swept, "tables", "results", "metric=test/top1,test/entropy")
     assert "test entropy (nats)" in table
     assert f"python -m reldrop.train -m --config-dir {swept} dataset=stripes" in table  # of baselines without runs
-    assert {line.split()[3] for line in table.splitlines() if line.startswith("stripes_small ")} > {
-        "grid_mask",
-        "reldrop_block",
-    }
+    assert "experiment stripes_small_net, dataset stripes, backbone small_net" in table
+    assert {"grid_mask", "reldrop_block"} <= {line.split(" ")[0] for line in table.splitlines()}
 
 
 @pytest.mark.slow
@@ -285,5 +283,5 @@ def test_all_that_new_writes_trains_together(
     chosen = [words[-1] for words in commands]
     assert all(words[:-1] == ["--config-dir", "."] for words in commands)
     run(tmp_path, "train", "--config-dir", ".", *chosen, "trainer.epochs=1")
-    (folder,) = tmp_path.glob("results/runs/my_dataset_my/my_augmentation/seed0-*")
-    assert metrics(folder)[-1]["test_my_metric"] > 0
+    (folder,) = tmp_path.glob("results/runs/my_dataset_my_backbone/my_augmentation/seed0-*")
+    assert metrics(folder)[-1]["test/my_metric"] > 0
