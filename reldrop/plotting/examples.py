@@ -1,10 +1,11 @@
 """Pictures of what is relevant in some test samples, and what augmentations occlude of them."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
+from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
@@ -21,16 +22,25 @@ from reldrop.augmentation import (
 )
 from reldrop.config import build
 from reldrop.data import Data
+from reldrop.data.class_names import class_titles
 from reldrop.data.images.annotations import Regions
 from reldrop.plotting.layout import grid
 from reldrop.plotting.point_clouds import cloud_grid
+from reldrop.reporting.arms import arm_title
 from reldrop.runs.checkpoint import Checkpoint, kept
 from reldrop.utils.seeding import generator
 
-SHOWN = {  # by the kind of data
-    "images": (RandomErasing, RelDropBlock, RelDropPatch, RelDropPixel),
-    "points": (RandomPointDropout, RelDropPoint),
+SHOWN = {  # by the kind of data, each with its default settings
+    "images": {
+        "random_erasing": RandomErasing,
+        "reldrop_block": RelDropBlock,
+        "reldrop_patch": RelDropPatch,
+        "reldrop_pixel": RelDropPixel,
+    },
+    "points": {"random_point_dropout": RandomPointDropout, "reldrop_point": RelDropPoint},
 }
+COLORS, SCALE = "RdBu_r", "relevance / its largest size, of each map: red for the true class, blue against it"
+PREDICTED = "Top: true class. Below relevance: predicted class, its probability; orange where it is wrong."
 
 
 def checkpoint_figure(
@@ -46,49 +56,71 @@ def checkpoint_figure(
     The augmentations are those of the paper, and that of the run if it is of the user's own.
     """
     earlier = {f"relevance, epoch {other.epoch}": other.network(**data.model_kwargs) for other in kept(checkpoint)}
-    own, augmentations = build(checkpoint.cfg, "augmentation", **data.augmentation_kwargs), {}
-    if type(own) not in (*SHOWN[data.kind], NoAugmentation):
-        augmentations[checkpoint.cfg.augmentation.name] = own
-    for each in SHOWN[data.kind]:
-        lines = re.sub("(?<!^)([A-Z])", r"_\1", each.__name__).replace("Rel_Drop", "RelDrop")
-        augmentations[lines] = each()
-    return occlusion_figure(model, data, attribution, augmentations, count, earlier, regions)
+    own, augmentations = _augmentation(checkpoint, data), {}
+    if type(own) not in (*SHOWN[data.kind].values(), NoAugmentation):
+        augmentations[arm_title(checkpoint.cfg.augmentation.name)] = (own, "relevance")
+    augmentations |= {arm_title(name): (kind(), "relevance") for name, kind in SHOWN[data.kind].items()}
+    return occlusion_figure({**earlier, "relevance": model}, data, attribution, augmentations, count, regions)
+
+
+def arms_figure(checkpoints: Sequence[Checkpoint], data: Data, attribution: Attribution, count: int = 6) -> Figure:
+    """Return `occlusion_figure` of the networks of several arms, each with what its own augmentation occludes.
+
+    All have the same random draws.
+
+    Args:
+        checkpoints: one for each arm, of the same data.
+        data: of all of them.
+        attribution: the same for all, so that their relevance can be compared.
+        count: test samples.
+    """
+    networks, augmentations = {}, {}
+    for checkpoint in checkpoints:
+        title = arm_title(checkpoint.cfg.augmentation.name)
+        networks[f"relevance, {title}"] = checkpoint.network(**data.model_kwargs)
+        own = _augmentation(checkpoint, data)
+        if not isinstance(own, NoAugmentation):
+            augmentations[f"occluded, {title}"] = (own, f"relevance, {title}")
+    return occlusion_figure(networks, data, attribution, augmentations, count)
 
 
 def occlusion_figure(
-    model: nn.Module,
+    networks: Mapping[str, nn.Module],
     data: Data,
     attribution: Attribution,
-    augmentations: Mapping[str, object],
+    augmentations: Mapping[str, tuple[Any, str]],
     count: int = 6,
-    earlier: Mapping[str, nn.Module] | None = None,
     regions: Regions | None = None,
 ) -> Figure:
     """Return a figure with a column for each of `count` test samples: relevance, and what each augmentation occludes.
 
     Args:
+        networks: title -> network; each has a row of its relevance for the true class, and its predictions below.
         data: of images, which are also shown as they are, or of point clouds, whose dropped points are shown.
-        augmentations: title -> augmentation; each is drawn with probability 1, so that every column shows something.
-        earlier: title -> the network as it was at some time; relevance is shown for each, before that of `model`.
+        augmentations: title -> augmentation and the title of the network from which it has relevance; each is drawn with
+            probability 1, so that every column shows something, and with the same random draws.
         regions: of the test images, which are then outlined.
     """
-    device = next(model.parameters()).device
+    device = next(next(iter(networks.values())).parameters()).device
     batch = next(data.eval_batches("test", batch_size=count, limit=count))
     inputs, targets = batch.inputs.to(device), batch.targets.to(device)
-    maps = {
-        title: attribution(network.to(device), inputs, targets, generator=generator(0, "figure"))
-        for title, network in {**(earlier or {}), "relevance": model}.items()
-    }
+    maps, captions, titles = {}, {}, class_titles(data.classes)
+    for title, network in networks.items():
+        maps[title] = attribution(network.to(device), inputs, targets, generator=generator(0, "figure"))
+        with torch.inference_mode():
+            shares, predicted = network(inputs).float().softmax(1).max(1)
+        outcomes = zip(predicted.tolist(), shares.tolist(), targets.tolist(), strict=True)
+        captions[title] = [(f"{titles[guess]} ({100 * share:.0f} %)", guess == target) for guess, share, target in outcomes]
     occluded = {}
-    for title, augmentation in augmentations.items():
+    for title, (augmentation, source) in augmentations.items():
         always = copy(augmentation)
         if hasattr(always, "probability"):
             always.probability = 1.0
-        occluded[title], _ = always(inputs, targets, maps["relevance"].__getitem__, generator(0, "figure", 1))
-    names = [data.classes[int(target)] for target in targets]
+        occluded[title], _ = always(inputs, targets, maps[source].__getitem__, generator(0, "figure", 1))
+    names = [titles[target] for target in targets.tolist()]
     if data.kind == "points":
         dropped = {title: (changed != inputs).any(-1) for title, changed in occluded.items()}
-        return cloud_grid(inputs[..., :3], maps, dropped, names)
+        return cloud_grid(inputs[..., :3], maps, dropped, names, captions, PREDICTED)
     outlines = [None] * len(names)
     if regions is not None:
         outlines = regions.masks([data.test.paths[item] for item in batch.items.tolist()]).numpy()
@@ -98,7 +130,11 @@ def occlusion_figure(
     for number, (label, pictures) in enumerate(rows.items()):
         shown = outlines if number < 2 else [None] * len(names)
         cells[label] = list(zip(pictures.detach().float().cpu().numpy(), shown, strict=True))
-    return grid(cells, names, draw_image)
+    return grid(cells, names, draw_image, captions, (COLORS, SCALE), PREDICTED)
+
+
+def _augmentation(checkpoint: Checkpoint, data: Data) -> Any:
+    return build(checkpoint.cfg, "augmentation", **data.augmentation_kwargs)
 
 
 def draw_image(axis: Axes, picture: tuple[np.ndarray, np.ndarray | None]) -> None:
@@ -109,7 +145,7 @@ def draw_image(axis: Axes, picture: tuple[np.ndarray, np.ndarray | None]) -> Non
     image, region = picture
     if image.ndim == 2:
         limit = abs(image).max() or 1.0
-        axis.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        axis.imshow(image, cmap=COLORS, vmin=-limit, vmax=limit, interpolation="nearest")
     else:
         axis.imshow(image.clip(0, 1).transpose(1, 2, 0), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     if region is not None:

@@ -1,28 +1,38 @@
 """Pictures of point clouds: seen from above at an angle, without perspective, near points in front of far ones."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from reldrop.plotting.layout import grid
+from reldrop.plotting.layout import Captions, grid
 
 GRAY, ORANGE = "#b8b8b8", "#d55e00"  # told apart by the color-blind as well (Okabe and Ito 2008)
+COLORS, FULL = "coolwarm", 0.98  # of relevance: gray in the middle; a few points may have most of it, so those are full
+SCALE = f"relevance / its {100 * FULL:g} % quantile by size, of each cloud: red for the class, blue against it"
 
 
 def cloud_grid(
-    xyz: Tensor, maps: Mapping[str, Tensor], dropped: Mapping[str, Tensor], titles: list[str], up: int = 1
+    xyz: Tensor,
+    maps: Mapping[str, Tensor],
+    dropped: Mapping[str, Tensor],
+    titles: Sequence[str],
+    captions: Captions | None = None,
+    note: str = "",
+    up: int = 1,
 ) -> Figure:
-    """Return a figure with a column for each cloud: rows colored by relevance, then one for each dropout.
+    """Return a figure with a column for each cloud: rows colored by relevance, and one for each dropout.
 
     Args:
         xyz: (n, N, 3).
         maps: title -> (n, N), relevance: red where it speaks for the class, blue where against it.
         dropped: title -> (n, N), bool; dropped points stand out, those that stay are gray.
         titles: of the n columns.
+        captions: below the clouds of a row, see `grid`.
+        note: below the figure.
         up: the axis that points upwards; y in ModelNet.
     """
     views = project(xyz.detach().float().cpu().numpy(), up)
@@ -30,11 +40,8 @@ def cloud_grid(
         label: list(zip(views, values.detach().cpu().numpy(), strict=True))
         for label, values in {**maps, **dropped}.items()
     }
-    figure = grid(rows, titles, draw_cloud, side=1.25)
-    if dropped:
-        handles = [figure.axes[-1].scatter([], [], c=color, s=8) for color in (ORANGE, GRAY)]
-        figure.legend(handles, ["dropped", "kept"], loc="outside lower center", ncols=2, fontsize=7, frameon=False)
-    return figure
+    marks = "Orange: points that are dropped; gray: those that are kept. " if dropped else ""
+    return grid(rows, titles, draw_cloud, captions, (COLORS, SCALE), marks + note)
 
 
 def draw_cloud(axis: Axes, cloud: tuple[np.ndarray, np.ndarray]) -> None:
@@ -46,9 +53,8 @@ def draw_cloud(axis: Axes, cloud: tuple[np.ndarray, np.ndarray]) -> None:
         colors = {"c": np.where(values[order], ORANGE, GRAY)}
     else:
         order = (-depth).argsort()
-        # A few points may hold most of the relevance: the colors of the 2 % with the largest are full.
-        limit = np.quantile(abs(values), 0.98) or abs(values).max() or 1.0
-        colors = {"c": values[order], "cmap": "coolwarm", "vmin": -limit, "vmax": limit}
+        limit = np.quantile(abs(values), FULL) or abs(values).max() or 1.0
+        colors = {"c": values[order], "cmap": COLORS, "vmin": -limit, "vmax": limit}
     axis.scatter(across[order], upward[order], **colors, **marks)
     axis.set(aspect="equal", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05))
     axis.spines[:].set_visible(False)

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from reldrop.plotting.layout import styled
-from reldrop.plotting.point_clouds import draw_cloud, project
+from reldrop.plotting.point_clouds import COLORS, FULL, draw_cloud, project
 from reldrop.utils.io import atomic_write, write_text_atomic
+from reldrop.utils.text import plain
 
 PAGE = Path(__file__).with_name("cloud.html")
 PAGE_POINTS = 4096  # that can be turned without delay
@@ -35,6 +36,10 @@ class Shown:
     relevance: np.ndarray
     top: str
     title: str
+
+    def __post_init__(self) -> None:
+        for key in ("top", "title"):
+            object.__setattr__(self, key, plain(getattr(self, key)))
 
 
 @styled
@@ -64,13 +69,13 @@ def write_images(shown: Shown, folder: Path) -> list[Path]:
 def write_clouds(shown: Shown, folder: Path) -> list[Path]:
     """Write NAME.png, NAME.ply with colors, and NAME.html, on which the cloud is turned with the mouse; return their paths."""
     xyz = shown.values.numpy()
-    limit, said = _limit(shown.relevance, 0.98)  # as draw_cloud has it
+    limit, said = _limit(shown.relevance, FULL)
     figure = Figure(figsize=(2.8, 3), dpi=200, layout="constrained")
     axis = figure.subplots()
     draw_cloud(axis, (project(xyz[None], 1)[0], shown.relevance))
     axis.set(xticks=[], yticks=[])
     axis.set_title(f"{shown.title}\n{shown.top}\n{said}", fontsize=5)
-    colors = (colormaps["coolwarm"](shown.relevance / limit / 2 + 0.5)[:, :3] * 255).round().astype(int)
+    colors = (colormaps[COLORS](shown.relevance / limit / 2 + 0.5)[:, :3] * 255).round().astype(int)
     written = [
         _saved(figure, folder / f"{shown.name}.png"),
         folder / f"{shown.name}.ply",

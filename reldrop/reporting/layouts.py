@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reldrop.reporting.arms import ARMS, arm_title
 from reldrop.reporting.cells import (
     BASELINES,
     OF_ARM,
@@ -28,7 +29,7 @@ ZERO_SHOT = ("zero_shot.imagenet_a.top1", "zero_shot.imagenet_r.top1", "zero_sho
 SUITES = {"evaluation": "robustness", "zero_shot": "zero_shot"}  # file of a run folder -> suite of reldrop.evaluate
 # The paper's order; what is not in it comes last.
 DATASETS = ("cifar10", "cifar100", "imagenet", "modelnet40", "shapenet")
-AUGMENTATIONS = ("none", "random_erasing", "random_point_dropout", "reldrop_block")
+AUGMENTATIONS = tuple(ARMS)
 
 
 @dataclass
@@ -110,7 +111,7 @@ def table_of_metrics(records: Sequence[Record], scores: Sequence[Score], confide
         compare_all(cells, confidence)
         rows.append(Row({"metric": score.metric.label}, cells, arms[0].example))
     compared = {(place, name) for row in rows for place, cell in enumerate(row.cells) for name in cell.comparisons}
-    columns = [_column(arm.example, records) for arm in arms]
+    columns = [column_title(arm.example, records) for arm in arms]
     return Table("metrics", columns, sorted(compared), rows, _warning(records), marks_differences=True)
 
 
@@ -167,7 +168,7 @@ def paper_table(
     if others := sorted({record.experiment for record in fitting} - {record.experiment for record in considered}):
         notes.append(f"Not shown: the experiments {', '.join(others)} (where=name=NAME shows one).")
     notes += _warning(chosen)
-    columns = [arm.replace("reldrop_", "RelDrop-").replace("_", " ") for arm in arms]
+    columns = [arm_title(arm) for arm in arms]
     return Table(f"{name}: {title.lower()}", columns, differences, rows, notes)
 
 
@@ -254,7 +255,8 @@ def differing_keys(records: Sequence[Record]) -> list[str]:
     return chosen or ["augmentation.name"]
 
 
-def _column(example: Record, records: Sequence[Record]) -> str:
+def column_title(example: Record, records: Sequence[Record]) -> str:
+    """Return the augmentation of a run and, where several settings of `records` have that, the values in which they differ."""
     alike = [record for record in records if record.augmentation == example.augmentation]
     if len({record.setting for record in alike}) == 1:
         return example.augmentation

@@ -1,7 +1,12 @@
-"""Words for messages."""
+"""Words for messages, tables and figures."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+
+def plain(text: str) -> str:
+    """Return text that any font and file takes: bytes of a file's name that are not UTF-8 become U+FFFD."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
