@@ -110,7 +110,9 @@ def occlusion_figure(
         with torch.inference_mode():
             shares, predicted = network(inputs).float().softmax(1).max(1)
         outcomes = zip(predicted.tolist(), shares.tolist(), targets.tolist(), strict=True)
-        captions[title] = [(f"{titles[guess]} ({100 * share:.0f} %)", guess == target) for guess, share, target in outcomes]
+        captions[title] = [
+            (f"{titles[guess]} ({100 * share:.0f} %)", guess == target) for guess, share, target in outcomes
+        ]
     occluded = {}
     for title, (augmentation, source) in augmentations.items():
         always = copy(augmentation)

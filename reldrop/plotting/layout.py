@@ -1,6 +1,7 @@
 """What all figures have in common: the style sheet, a grid of pictures, panels with notes, looks of arms, and files."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -68,7 +69,8 @@ def grid(
     """Return a figure of pictures in rows and columns, as wide as a column of a page for up to three, else as a page.
 
     Args:
-        rows: label -> what each of the cells shows; a label is broken into lines at "_" and behind commas.
+        rows: label -> what each of the cells shows; a label is broken into lines at "_", behind commas,
+            and where it is long.
         titles: of the columns.
         draw_cell: draws what a cell shows.
         captions: label of a row -> what stands below each of its cells, and whether that is right.
@@ -76,7 +78,7 @@ def grid(
         note: below the figure.
     """
     captions = captions or {}
-    labels = {label: plain(label).replace("_", "\n").replace(", ", ",\n") for label in rows}
+    labels = {label: "\n".join(fill(part, 14) for part in re.split("_|(?<=,) ", plain(label))) for label in rows}
     width = COLUMN if len(titles) <= 3 else PAGE
     longest = max((len(line) for label in labels.values() for line in label.split("\n")), default=0)
     side = (width - 0.1 - 0.055 * longest) / max(len(titles), 1)
@@ -101,7 +103,7 @@ def grid(
         bar = figure.colorbar(colors, ax=axes, location="bottom", fraction=0.03, aspect=40, pad=0.01, shrink=0.6)
         bar.set_ticks([-1, 0, 1])
         bar.ax.tick_params(labelsize=6, length=2)
-        bar.set_label(fill(scale[1], _letters(width)), fontsize=6)
+        bar.set_label(fill(scale[1], _letters(side * len(titles))), fontsize=6)
     explain(figure, note)
     return figure
 

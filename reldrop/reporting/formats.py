@@ -2,20 +2,24 @@
 
 import csv
 import io
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from reldrop.metrics.registry import Metric
+from reldrop.reporting.arms import ARMS
 from reldrop.reporting.cells import BASELINES, Cell
 from reldrop.reporting.layouts import Row, Table
 from reldrop.reporting.statistics import MIN_SEEDS, Comparison
-from reldrop.utils.text import format_columns
+from reldrop.utils.text import format_columns, plain
 
 WIDTH = 100  # of a table in the terminal
+PAGE = 82  # letters of footnote size in a line of LaTeX's article
 LATEX = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "\ufffd": "?"}
 )
 
 
@@ -44,20 +48,61 @@ def terminal(table: Table) -> str:
 
 def markdown(table: Table) -> str:
     """Return a table in Markdown, aligned, with what is marked in bold, and its notes."""
-    lines = _lines(table, "**{}**", lambda text: text.replace("|", "\\|"))
+    lines = _lines(table, "**{}**", _markdown)
     notes = [f"- {note}" for note in [*legend(table), *_notes(table, "`{}`")]]
     return _joined([*format_columns(lines, "| ", " | ", " |"), "", *notes])
 
 
 def latex(table: Table) -> str:
-    """Return a tabular of LaTeX with the rules of booktabs; the notes are comments above it."""
-    header, *lines = (
-        " & ".join(line) + r" \\" for line in _lines(table, r"\textbf{{{}}}", lambda text: text.translate(LATEX))
+    """Return a table of LaTeX, to be read with \\input; it needs the package booktabs, and its caption has the notes.
+
+    Rows are grouped by data set and backbone, and what all have in common is in the caption. Columns that do not fit the
+    width of a page are further tabulars below.
+    """
+    common, labels = _labels(table)
+    counts = {cell.summary.n for cell in table.cells if cell.summary is not None}
+    header, *lines = _lines(table, r"\textbf{{{}}}", _tex, counted=len(counts) == 1)
+    grouping = [title for title in labels if title in ("dataset", "backbone")]
+    kept = [place for place, title in enumerate(table.labels) if title in labels and title not in grouping]
+    parts: list[list[int]] = [[]]
+    for column in range(len(table.labels), len(header)):
+        columns = [*kept, *parts[-1], column]
+        if parts[-1] and sum(max(len(line[place]) for line in (header, *lines)) + 2 for place in columns) > PAGE:
+            parts.append([])
+        parts[-1].append(column)
+    tabulars = []
+    for part in parts:
+        rows, group = [], None
+        for row, line in zip(table.rows, lines, strict=True):
+            if grouping and (own := ", ".join(row.labels[title] for title in grouping)) != group:
+                rows += [r"\midrule"] * (group is not None)
+                rows.append(rf"\multicolumn{{{len(kept) + len(part)}}}{{l}}{{\textit{{{_tex(own)}}}}} \\")
+                group = own
+            rows.append(" & ".join(line[place] for place in [*kept, *part]) + r" \\")
+        titles = " & ".join(header[place] for place in [*kept, *part]) + r" \\"
+        begin = rf"\begin{{tabular}}{{{'l' * len(kept)}{'r' * len(part)}}}"
+        tabulars += [begin, r"\toprule", titles, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", r"\par\medskip"]
+    first, *others = legend(table)
+    if len(counts) == 1:
+        first = first.replace("over seeds", f"over n = {counts.pop()} seeds")
+    caption = " ".join(
+        [f"{table.name[:1].upper()}{table.name[1:]}.", *([f"{common}."] if common else []), first, *others]
     )
-    columns = "l" * len(table.labels) + "r" * (len(table.columns) + len(table.differences))
-    notes = [f"% {note}" for note in ["\\usepackage{booktabs}", *legend(table), *_notes(table)]]
-    begin, end = f"\\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
-    return _joined([*notes, begin, r"\toprule", header, r"\midrule", *lines, r"\bottomrule", end])
+    name = re.sub("[^a-z0-9]+", "-", table.name.lower())
+    comments = [f"% {note}" for note in [r"\usepackage{booktabs}", *_notes(table)]]
+    begin = [r"\begin{table}", r"\centering\footnotesize\setlength{\tabcolsep}{4pt}", rf"\caption{{{_tex(caption)}}}"]
+    return _joined([*comments, *begin, rf"\label{{tab:{name}}}", *tabulars[:-1], r"\end{table}"])
+
+
+def _tex(text: str) -> str:
+    """Return text as LaTeX prints it as it is, with arms by their titles and true minus signs."""
+    named = re.sub(r"\w+", lambda word: ARMS[word[0]].title if word[0] in ARMS else word[0], plain(text))
+    return re.sub(r"(?<![\w.])-(?=\d)|(?<= )-(?= )", "$-$", named.translate(LATEX))
+
+
+def _markdown(text: str) -> str:
+    """Return text as Markdown shows it as it is; an underscore amid a word needs no escape."""
+    return re.sub(r"[\\`*<>|$~&]|(?<!\w)_|_(?!\w)|\[(?=[^\]]*\]\()", r"\\\g<0>", text)
 
 
 def comma_separated(table: Table) -> str:
@@ -67,7 +112,7 @@ def comma_separated(table: Table) -> str:
     writer = csv.DictWriter(buffer, list(lines[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    return buffer.getvalue()
+    return plain(buffer.getvalue())
 
 
 FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {  # name -> suffix of files, function
@@ -127,8 +172,15 @@ def legend(table: Table) -> list[str]:
     return lines
 
 
-def _lines(table: Table, mark: str, escape: Callable[[str], str] = str) -> list[list[str]]:
-    """Return header and rows; `mark` is the format of what is marked: the best arms, and differences that are supported."""
+def _lines(table: Table, mark: str, escape: Callable[[str], str] = str, counted: bool = False) -> list[list[str]]:
+    """Return header and rows.
+
+    Args:
+        table: any table.
+        mark: the format of what is marked: the best arms, and differences that are supported.
+        escape: of every text.
+        counted: whether the number of seeds is said elsewhere.
+    """
 
     def shown(text: str, is_marked: bool = False) -> str:
         return mark.format(escape(text)) if is_marked else escape(text)
@@ -137,7 +189,7 @@ def _lines(table: Table, mark: str, escape: Callable[[str], str] = str) -> list[
     lines = [[*map(shown, [*table.labels, *table.columns, *titles])]]
     for row in table.rows:
         line = [*map(shown, row.labels.values())]
-        line += [shown(_mean(cell, "seeds" in table.labels), cell.is_best) for cell in row.cells]
+        line += [shown(_mean(cell, counted or "seeds" in table.labels), cell.is_best) for cell in row.cells]
         for place, name in table.differences:
             comparison = row.cells[place].comparisons.get(name)
             is_marked = table.marks_differences and comparison is not None and comparison.supported
@@ -246,4 +298,4 @@ def _notes(table: Table, quoted: str = "{}") -> list[str]:
 
 
 def _joined(lines: list[str]) -> str:
-    return "\n".join(lines).rstrip() + "\n"
+    return plain("\n".join(lines)).rstrip() + "\n"
