@@ -61,13 +61,14 @@ def latex(table: Table) -> str:
     """
     common, labels = _labels(table)
     counts = {cell.summary.n for cell in table.cells if cell.summary is not None}
+    printed = _lines(table, "{}", counted=len(counts) == 1)
     header, *lines = _lines(table, r"\textbf{{{}}}", _tex, counted=len(counts) == 1)
     grouping = [title for title in labels if title in ("dataset", "backbone")]
     kept = [place for place, title in enumerate(table.labels) if title in labels and title not in grouping]
     parts: list[list[int]] = [[]]
     for column in range(len(table.labels), len(header)):
         columns = [*kept, *parts[-1], column]
-        if parts[-1] and sum(max(len(line[place]) for line in (header, *lines)) + 2 for place in columns) > PAGE:
+        if parts[-1] and sum(max(len(line[place]) for line in printed) + 2 for place in columns) > PAGE:
             parts.append([])
         parts[-1].append(column)
     tabulars = []

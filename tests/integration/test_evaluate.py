@@ -65,7 +65,7 @@ def test_one_run(runs: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.Ca
     with np.load(folder / "evaluation.npz") as arrays:
         assert arrays["curves/most/correct"].shape == (30, 5)
         assert arrays["blocks/center/probability"].shape == (30, 2)
-    for name in ("occlusion_curves", "blocks", "examples"):
+    for name in ("occlusion_accuracy", "occlusion_probability", "blocks", "reliability", "examples"):
         assert (folder / f"{name}.png").stat().st_size > 5000
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert not list(folder.glob(".*.tmp"))
@@ -111,7 +111,7 @@ def test_arms_are_compared_in_pairs(runs: Path, tmp_path: Path, capsys: pytest.C
     assert cells[4] == f"{100 * (np.mean(by_arm['reldrop_block']) - np.mean(by_arm['none'])):+.2f} (n=2)"
     record = json.loads((place / "comparison.json").read_text())
     assert set(record["arms"]["none"]) == {"0", "1"}
-    for name in ("occlusion_correct", "occlusion_probability", "blocks", "metrics"):
+    for name in ("occlusion_accuracy", "occlusion_probability", "blocks", "reliability", "metrics"):
         assert (place / f"{name}.png").stat().st_size > 5000
         assert (place / f"{name}.pdf").is_file()
 

@@ -31,14 +31,21 @@ def test_tables_and_figures_read_run_folders(tmp_path: Path) -> None:
     mean = 50 * sum(run.figures["test/top1"] for run in runs)
     assert f"{mean:.2f} ±" in row
     folder = run_folder(cfg)
-    assert draw(figures(folder)) == folder / "examples.png"
+    assert draw(figures(folder)) == [folder / "examples.png"]
+    assert (folder / "examples.pdf").read_bytes().startswith(b"%PDF")
     assert (folder / "examples.png").stat().st_size > 10_000
-    assert draw(figures(folder, f"output={tmp_path / 'new' / 'a.pdf'}", "samples=2")).read_bytes().startswith(b"%PDF")
+    (pdf,) = draw(figures(folder, f"output={tmp_path / 'new' / 'a.pdf'}", "samples=2"))
+    assert pdf.read_bytes().startswith(b"%PDF")
+    for kind in ("training", "examples"):  # of several runs
+        (file,) = draw(figures(folder.parent / "seed*", f"kind={kind}", f"output={tmp_path / 'several'}", "samples=2"))
+        assert file.stat().st_size > 10_000
+    with pytest.raises(ReldropError, match="has no evaluation; run python -m"):
+        draw(figures(folder, "kind=reliability"))
     with pytest.raises(ReldropError, match=r"nothing must end with \.png or"):
         draw(figures(folder, f"output={tmp_path / 'a.nothing'}"))
     cfg = config(tmp_path, *POINTS, "trainer.max_steps=1")
     train(cfg)
-    assert draw(figures(run_folder(cfg))).stat().st_size > 10_000
+    assert draw(figures(run_folder(cfg)))[0].stat().st_size > 10_000
     with pytest.raises(ReldropError, match="no run folder"):
         draw(figures(tmp_path))
     with pytest.raises(ReldropError, match="samples=0 must be at least 1"):

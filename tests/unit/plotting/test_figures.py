@@ -12,6 +12,7 @@ from reldrop.data.images.dataset import ImageData, ImageSplit
 from reldrop.data.points.dataset import PointData, PointSplit
 from reldrop.plotting.curves import dot_figure, histogram_figure, line_figure
 from reldrop.plotting.examples import occlusion_figure
+from reldrop.plotting.layout import WRONG
 from reldrop.plotting.point_clouds import ORANGE, project
 
 
@@ -45,9 +46,15 @@ def images() -> ImageData:
 
 
 def test_images_their_relevance_and_what_is_occluded(images: ImageData) -> None:
-    shown = {"Random_Erasing": RandomErasing(probability=0.0), "RelDrop": RelDropBlock(probability=0.0)}
-    figure = occlusion_figure(Sum(), images, InputGradient(), shown, 4, {"relevance, epoch 1": Sum()}, LeftHalf())
-    rows = np.array(figure.axes).reshape(5, 4)
+    block = RelDropBlock(probability=0.0)
+    shown = {"Random_Erasing": (RandomErasing(probability=0.0), "relevance"), "RelDrop": (block, "relevance")}
+    networks = {"relevance, epoch 1": Sum(), "relevance": Sum()}
+    figure = occlusion_figure(networks, images, InputGradient(), shown, 4, LeftHalf())
+    *pictures, bar = figure.axes
+    assert "largest size" in bar.get_xlabel().replace("\n", " ")  # what the full colors mean
+    rows = np.array(pictures).reshape(5, 4)
+    assert rows[2, 0].get_xlabel() == "even (100 %)"  # the prediction, which is right for half of the images
+    assert {axis.xaxis.label.get_color() for axis in rows[2]} == {"black", WRONG}
     assert [axis.get_ylabel() for axis in rows[:, 0]] == [
         "input",
         "relevance,\nepoch 1",
@@ -67,18 +74,18 @@ def test_images_their_relevance_and_what_is_occluded(images: ImageData) -> None:
         changed = (before != after).any(-1)
         assert 0 < changed.mean() < 1
         np.testing.assert_allclose(after[changed], 0.5, atol=1e-6)
-    assert shown["RelDrop"].probability == 0
+    assert block.probability == 0
 
 
 def test_clouds_their_relevance_and_what_is_dropped() -> None:
     clouds = torch.rand(5, 50, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     split = PointSplit(clouds, torch.arange(5) % 2)
     data = PointData("made", ("even", "odd"), "here", split, split)
-    shown = {"Random": RandomPointDropout(), "RelDrop": RelDropPoint()}
-    figure = occlusion_figure(Sum(), data, InputGradient(), shown, 3)
-    rows = np.array(figure.axes).reshape(3, 3)
+    shown = {"Random": (RandomPointDropout(), "relevance"), "RelDrop": (RelDropPoint(), "relevance")}
+    figure = occlusion_figure({"relevance": Sum()}, data, InputGradient(), shown, 3)
+    rows = np.array(figure.axes[:-1]).reshape(3, 3)
     assert all(len(axis.collections[0].get_offsets()) == 50 for axis in rows.flat)
-    assert [text.get_text() for text in figure.legends[0].texts] == ["dropped", "kept"]
+    assert "Orange: points that are dropped" in figure.legends[0].get_title().get_text().replace("\n", " ")
     colors = [to_hex(color) for color in rows[2, 0].collections[0].get_facecolors()]
     dropped = colors.count(ORANGE)
     assert 0 < dropped < 50
