@@ -1,11 +1,13 @@
 """Draw runs: python -m reldrop.figures run=FOLDER [kind=examples|training|ablation|evaluation|...] [output=FILE]."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -168,7 +170,8 @@ def _defaults(records: "Sequence[Record]", key: str) -> dict[str, str]:
             for name in {"augmentation", group}
             if f"{name}.name" in record.settings
         ]
-        with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
+        started = GlobalHydra.instance().is_initialized()  # by the command line, with the user's own choices
+        with nullcontext() if started else initialize_config_dir(CONFIG_PATH, version_base="1.3"):
             try:
                 value = OmegaConf.select(compose("train", words), key)
             except HydraException:  # of the user's own

@@ -172,7 +172,7 @@ def _figures(evaluations: Mapping[str, Sequence[Evaluation]]) -> dict[str, Figur
     facts, first = (next(iter(each.values()))[0] for each in (evaluations, arms))
     item, blocks = facts.figures["hidden"], facts.figures["settings"]["suite"]["blocks"]
     is_one = len(arms) == 1
-    shown = {} if is_one else looks(list(arms))
+    shown = looks(list(arms))
     note = f"{counted(arms)} {_tested(facts)}."
     steps = np.linspace(0, 1, first["curves/most/correct"].shape[1])
     figures = {}
