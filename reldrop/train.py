@@ -67,7 +67,8 @@ def _measurements(cfg: DictConfig) -> list["Hook"]:
 def _examples(trainer: "Trainer") -> Any:
     from reldrop.plotting.examples import occlusion_figure
 
-    return occlusion_figure(trainer.module, trainer.data, trainer.attribution, {"occluded": trainer.augmentation})
+    occluded = {"occluded": (trainer.augmentation, "relevance")}
+    return occlusion_figure({"relevance": trainer.module}, trainer.data, trainer.attribution, occluded)
 
 
 def main(cfg: DictConfig) -> float:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from reldrop.attribution import Attribution
+from reldrop.attribution.evaluation import evaluation_mode
 from reldrop.augmentation import (
     NoAugmentation,
     RandomErasing,
@@ -107,7 +108,7 @@ def occlusion_figure(
     maps, captions, titles = {}, {}, class_titles(data.classes)
     for title, network in networks.items():
         maps[title] = attribution(network.to(device), inputs, targets, generator=generator(0, "figure"))
-        with torch.inference_mode():
+        with evaluation_mode(network), torch.inference_mode():
             shares, predicted = network(inputs).float().softmax(1).max(1)
         outcomes = zip(predicted.tolist(), shares.tolist(), targets.tolist(), strict=True)
         captions[title] = [

@@ -64,7 +64,7 @@ def test_parts_of_ones_own_keep_their_promises(parts: Path) -> None:
     assert hidden.mean() == 0.75  # a quarter of each square of 8 pixels
 
 
-@pytest.mark.parametrize(("name", "drawn"), [("grid_mask", ["grid_mask"]), ("none", []), ("reldrop_pixel", [])])
+@pytest.mark.parametrize(("name", "drawn"), [("grid_mask", ["grid mask"]), ("none", []), ("reldrop_pixel", [])])
 def test_an_own_augmentation_is_drawn_beside_ours(
     parts: Path, monkeypatch: pytest.MonkeyPatch, name: str, drawn: list[str]
 ) -> None:
@@ -72,7 +72,7 @@ def test_an_own_augmentation_is_drawn_beside_ours(
     checkpoint = Checkpoint(parts / "last.pt", cfg, {}, 1)
     monkeypatch.setattr(examples, "occlusion_figure", lambda *arguments: list(arguments[3]))
     titles = examples.checkpoint_figure(checkpoint, build(cfg, "dataset"), None, None)
-    assert titles == [*drawn, "Random_Erasing", "RelDrop_Block", "RelDrop_Patch", "RelDrop_Pixel"]
+    assert titles == [*drawn, "random erasing", "RelDrop-block", "RelDrop-patch", "RelDrop-pixel"]
 
 
 def test_files_are_read_like_those_of_other_data_sets(tmp_path: Path) -> None:
