@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.helpers.paths import ROOT
-from tests.helpers.runs import POINTS, metrics, weights
+from tests.helpers.runs import LITTLE, POINTS, metrics, weights
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
@@ -22,7 +22,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 SMALL = ["dataset.subset=103", "dataset.test_subset=53", "trainer.batch_size=16", "trainer.eval_batch_size=12"]
 
 
-SHORT = [*SMALL, "trainer.epochs=2", "machine.accelerator=cpu"]
+SHORT = [*SMALL, *LITTLE, "trainer.epochs=2", "machine.accelerator=cpu"]
 
 
 VIT = [*SHORT, "backbone=vit_micro", "optimizer.lr=0.02"]

@@ -18,12 +18,16 @@ from reldrop.runs.reader import RunFolder
 QUICK = ["trainer.epochs=3", "dataset.subset=200", "dataset.test_subset=50", "trainer.batch_size=32"]
 
 
+LITTLE = ["monitor.occlusion_samples=4", "monitor.guidance_samples=4"]  # measured while training
+
+
 TIMING = ("speed/samples_per_second", "attribution/share_of_time")
 
 
 def config(tmp_path: Path, *overrides: str) -> DictConfig:
     with initialize_config_dir(CONFIG_PATH, version_base="1.3"):
-        return compose("train", [f"results_dir={tmp_path / 'results'}", f"data_dir={tmp_path / 'data'}", *overrides])
+        folders = [f"results_dir={tmp_path / 'results'}", f"data_dir={tmp_path / 'data'}"]
+        return compose("train", [*folders, *LITTLE, *overrides])
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -44,7 +48,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def command(tmp_path: Path, *overrides: str) -> list[str]:
-    return [sys.executable, "-m", "reldrop.train", f"results_dir={tmp_path / 'results'}", *overrides]
+    return [sys.executable, "-m", "reldrop.train", f"results_dir={tmp_path / 'results'}", *LITTLE, *overrides]
 
 
 def fails(tmp_path: Path, *overrides: str) -> str:
