@@ -93,6 +93,7 @@ class Audit:
         return "\n".join(lines + [f"warning: {text}" for text in self.warnings()])
 
 
+@torch.inference_mode(False)
 def check(
     model: nn.Module, inputs: Tensor, targets: Tensor | None = None, attribution: GradientLRP | None = None
 ) -> Audit:

@@ -1,5 +1,6 @@
 """A network as it is evaluated: bare of wrappers, in evaluation mode, without checkpointing."""
 
+import threading
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,9 +44,18 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
                 module.train(training)
 
 
+_lock = threading.Lock()
+_switched_off = 0  # by how many, in all threads
+_kept: dict[str, Any] = {}  # of torch.utils.checkpoint, to be put back by the last of them
+
+
 @contextmanager
 def no_checkpointing() -> Iterator[None]:
-    """Keep all activations: what the backward pass computed again, it would compute without rules."""
+    """Keep all activations: what the backward pass computed again, it would compute without rules.
+
+    It holds for all threads, until the last that asked for it is done.
+    """
+    global _switched_off
 
     def nothing(*args: Any, **kwargs: Any) -> Iterator[None]:
         yield
@@ -59,9 +69,15 @@ def no_checkpointing() -> Iterator[None]:
         "_checkpoint_without_reentrant_generator_impl": nothing,  # of newer torch
     }
     module = vars(torch.utils.checkpoint)
-    kept = {key: module[key] for key in plain if key in module}
-    module.update({key: plain[key] for key in kept})
+    with _lock:
+        if not _switched_off:
+            _kept.update({key: module[key] for key in plain if key in module})
+            module.update({key: plain[key] for key in _kept})
+        _switched_off += 1
     try:
         yield
     finally:
-        module.update(kept)
+        with _lock:
+            _switched_off -= 1
+            if not _switched_off:
+                module.update(_kept)

@@ -1,6 +1,7 @@
 """The default attribution: LRP as a modified gradient, in one forward and one backward pass of the network itself."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from functools import partial
 from typing import Literal
@@ -123,6 +124,7 @@ class GradientLRP(Attribution):
                 maps = self.eager(model, shown, targets)
         return enlarged(maps, positions(inputs)[1:])
 
+    @torch.inference_mode(False)
     def eager(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the map of what the network is shown, at the layer `until`, without a compiled graph."""
         probe, logits, forward = self.forward(model, inputs)
@@ -241,7 +243,8 @@ class GradientLRP(Attribution):
 
     def _run(self, model: nn.Module, inputs: Tensor, plan: Plan | None, audit: bool) -> tuple[Tensor, Tensor, Forward]:
         # Relevance of half precision inputs is added up in float32.
-        probe = inputs.detach().to(torch.promote_types(inputs.dtype, torch.float32)).requires_grad_()
+        inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
+        probe = inputs.to(torch.promote_types(inputs.dtype, torch.float32)).requires_grad_()
         forward = Forward(probe, plan, self, audit, model)
         no_recomputing = torch.autograd.graph.disable_saved_tensors_hooks(
             "attribution=gradient cannot follow a network that computes values again in its backward pass"
@@ -275,11 +278,16 @@ def _modules_followed(forward: Forward) -> Iterator[None]:
     if not forward.names:
         yield
         return
+    thread = threading.get_ident()  # hooks are called in all threads
 
     def enter(forward: Forward, module: nn.Module, args: tuple) -> None:
+        if threading.get_ident() != thread:
+            return
         forward.modules.append(forward.names.get(id(module), forward.modules[-1] if forward.modules else ""))
 
     def leave(forward: Forward, module: nn.Module, args: tuple, output: object) -> None:
+        if threading.get_ident() != thread:
+            return
         name = forward.modules.pop()
         wanted = forward.recording or (forward.audit and "." not in name)
         if wanted and name and isinstance(output, Tensor):

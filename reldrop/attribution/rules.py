@@ -62,7 +62,7 @@ CHOICES = names(
 )
 ADDS = names("add __add__ __radd__ sub subtract rsub __sub__ __rsub__")
 JOINS = names(
-    """cat concat concatenate stack hstack vstack dstack where lerp masked_fill index_add index_copy index_put scatter
+    """cat concat concatenate stack hstack vstack dstack where masked_fill index_add index_copy index_put scatter
     scatter_add __setitem__ copy_ masked_scatter"""
 )
 ACTIVATIONS = names(
@@ -118,12 +118,15 @@ def product(forward: Any, function: Rule, *args: Any, **kwargs: Any) -> Any:
 
 
 def quotient(forward: Any, function: Rule, x: Any, *args: Any, **kwargs: Any) -> Any:
-    """The divisor is taken as given, as in layer norms written out."""
+    """The divisor is taken as given, as in layer norms written out; a rounded quotient as a whole."""
+    if kwargs.get("rounding_mode"):
+        return given(forward, function, x, *args, **kwargs)
     return function(x, *detached(args), **detached(kwargs))
 
 
 def add(forward: Any, function: Rule, *args: Any, **kwargs: Any) -> Any:
     """Each summand keeps its share: residual connections, biases, embeddings of positions."""
+    kwargs = {key: value if key == "alpha" else forward.given(value) for key, value in kwargs.items()}
     out = function(*(forward.given(value) for value in args), **kwargs)
     return forms.damped(out, forward.call.epsilon)
 
@@ -169,7 +172,7 @@ def batch_norm(forward: Any, function: Rule, input: Tensor, *args: Any, **kwargs
     options |= {{"running_mean": "mean", "running_var": "variance"}.get(key, key): kwargs[key] for key in kwargs}
     if options.get("training") or options.get("mean") is None:
         raise ReldropError("batch_norm with the statistics of the batch has no rule")
-    norm = *(detached(options.get(key)) for key in ("mean", "variance", "weight", "bias")), options.get("eps") or 1e-5
+    norm = *(detached(options.get(key)) for key in ("mean", "variance", "weight", "bias")), options.get("eps", 1e-5)
     if forward.is_folded(input, norm):
         return forms.damped(input, forward.call.epsilon)
     mean, variance, weight, bias, eps = norm
@@ -288,6 +291,11 @@ def addcmul(forward: Any, function: Rule, input: Tensor, first: Tensor, second: 
     return forward.given(input) + value * (first * second)
 
 
+def lerp(forward: Any, function: Rule, input: Tensor, end: Tensor, weight: Any) -> Any:
+    """A sum of two values, whose weights are taken as given, as those of gates."""
+    return function(forward.given(input), forward.given(end), detached(weight))
+
+
 def align(forward: Any, function: Rule, points: Tensor, matrix: Tensor) -> Any:
     """Points times the matrix of a T-Net, which is taken as given: all relevance goes to the signal of a gate."""
     return function(points, matrix.detach())
@@ -318,6 +326,7 @@ for _rule in (
     normalize,
     log_softmax,
     addcmul,
+    lerp,
     align,
 ):
     RULES[_rule.__name__] = _rule

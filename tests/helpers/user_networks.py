@@ -186,6 +186,13 @@ ODD = {
         lambda n, c, d, x: n(d(n(c(x)).relu())), nn.BatchNorm2d(8), conv(3, 8), conv(8, 8)
     ),
     "a layer read past its norm": lambda: Written(lambda n, c, x: n(c(x)) + c(x), nn.BatchNorm2d(8), conv(3, 8)),
+    "mixed by a gate": lambda: Written(
+        lambda c, d, x: torch.lerp(c(x), d(c(x)), d(c(x)).sigmoid()), conv(3, 8), conv(8, 8)
+    ),
+    "a rounded quotient beside its layer": lambda: Written(
+        lambda c, x: c(x) + torch.div(c(x), 0.1, rounding_mode="floor"), conv(3, 8)
+    ),
+    "added by keyword": lambda: Written(lambda c, x: c(x).add(other=c.bias.view(1, -1, 1, 1)), conv(3, 8)),
     "padded with ones": lambda: Written(lambda c, x: c(F.pad(x, (1, 1, 1, 1), value=1.0)), nn.Conv2d(3, 8, 3)),
     "grouped, dilated, transposed": lambda: Written(
         lambda c, n, t, x: t(n(c(x)).relu()),

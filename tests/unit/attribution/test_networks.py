@@ -174,3 +174,13 @@ def test_channels_last_layers_with_a_batch_norm_of_another_axis() -> None:
         nn.Conv2d(3, 16, 4, 4), nn.Flatten(2), nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Flatten(), nn.Linear(256, 10)
     )
     assert_conserves(generic(model.double()).eval(), torch.randn(2, 3, 16, 16, dtype=torch.float64))
+
+
+def test_a_batch_norm_without_eps() -> None:
+    """Its variance is small, so that the default eps of 1e-5 would change the logits."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4, eps=0.0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10))
+    generic(model.double()).eval()
+    norm.running_var.fill_(1e-5)
+    assert_conserves(model, torch.randn(2, 3, 8, 8, dtype=torch.float64))

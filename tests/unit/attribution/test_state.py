@@ -1,9 +1,12 @@
 """Leaves everything as found."""
 
 import copy
+import threading
+from collections.abc import Callable
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 from reldrop.attribution import (
@@ -13,8 +16,10 @@ from reldrop.attribution import (
     RandomRelevance,
     ReleaseLRP,
     ZennitLRP,
+    check,
     relevance,
 )
+from reldrop.attribution.evaluation import no_checkpointing
 from tests.helpers.networks import randomize, timm_model
 
 ALL = {
@@ -113,3 +118,63 @@ def test_the_relevance_of_an_image_does_not_depend_on_its_batch(tiny: nn.Module,
     together = relevance(tiny, inputs, targets)
     alone = torch.cat([relevance(tiny, x[None], y[None]) for x, y in zip(inputs, targets, strict=True)])
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-5)
+
+
+def test_in_inference_mode(tiny: nn.Module, batch: tuple) -> None:
+    inputs, targets = batch
+    expected = GradientLRP()(tiny, inputs, targets)
+    with torch.inference_mode():
+        assert torch.equal(GradientLRP()(tiny, inputs.clone(), targets.clone()), expected)
+        assert torch.is_inference_mode_enabled()
+        check(tiny, inputs.clone())
+
+
+def test_checkpointing_comes_back_when_two_threads_overlap() -> None:
+    before = dict(vars(torch.utils.checkpoint))
+    first, second = no_checkpointing(), no_checkpointing()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert torch.utils.checkpoint.CheckpointFunction is not before["CheckpointFunction"]
+    second.__exit__(None, None, None)
+    assert vars(torch.utils.checkpoint) == before
+
+
+class _Meeting(nn.Module):
+    """Calls `met` in its second pass, in which the calls of the network are recorded."""
+
+    def __init__(self, met: Callable[[], object]) -> None:
+        super().__init__()
+        self.met, self.passes = met, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        if self.passes == 2:
+            self.met()
+        return x
+
+
+def test_two_threads_record_at_the_same_time(batch: tuple) -> None:
+    """The first waits in a layer until the second is in one of its own, which waits for the end of the first."""
+    inputs, targets = batch
+    inside, done, found = threading.Event(), threading.Event(), []
+
+    def wait() -> None:
+        inside.set()
+        assert done.wait(60)
+
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
+    body(inputs)
+    other = nn.Sequential(_Meeting(wait), body)
+    thread = threading.Thread(target=lambda: found.append(GradientLRP()(other, inputs, targets)))
+
+    def start() -> None:
+        thread.start()
+        assert inside.wait(60)
+
+    found.append(GradientLRP()(nn.Sequential(_Meeting(start), body), inputs, targets))
+    done.set()
+    thread.join()
+    expected = GradientLRP()(body, inputs, targets)
+    assert len(found) == 2
+    assert all(torch.equal(each, expected) for each in found)
