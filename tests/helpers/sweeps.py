@@ -11,7 +11,7 @@ from typing import Any
 
 from reldrop.runs.identity import run_folder
 from tests.helpers.paths import ROOT
-from tests.helpers.runs import QUICK, config
+from tests.helpers.runs import LITTLE, QUICK, config
 
 STEPS = [*QUICK, "optimizer._target_=tests.helpers.sweep_pieces.SGD", "optimizer.name=steps"]
 
@@ -23,7 +23,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def arguments(tmp_path: Path, *overrides: str) -> list[str]:
-    return [f"results_dir={tmp_path / 'results'}", f"data_dir={tmp_path / 'data'}", *overrides]
+    return [f"results_dir={tmp_path / 'results'}", f"data_dir={tmp_path / 'data'}", *LITTLE, *overrides]
 
 
 def start(
