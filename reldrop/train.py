@@ -1,11 +1,12 @@
 """Train a network: python -m reldrop.train +experiment=cifar_resnet augmentation=reldrop_block seed=0."""
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from reldrop.command import run_command
 from reldrop.config import check_inputs, check_keys, check_scale
@@ -34,7 +35,12 @@ def train(cfg: DictConfig, overrides: Sequence[str] | None = None, hooks: Sequen
     check(cfg)
     from reldrop.training import run
 
-    return run.train(cfg, overrides, [*_measurements(cfg), *hooks], _examples)
+    measured = [*_measurements(cfg), *hooks]
+    if not cfg.trainer.fast_dev_run:
+        return run.train(cfg, overrides, measured, _examples)
+    with tempfile.TemporaryDirectory() as folder:  # thrown away
+        once = OmegaConf.merge(cfg, {"results_dir": folder, "tracking": {"mode": "disabled"}})
+        return run.train(once, overrides, measured, _examples)
 
 
 def check(cfg: DictConfig) -> None:
@@ -57,10 +63,11 @@ def _measurements(cfg: DictConfig) -> list["Hook"]:
     from reldrop.evaluation.robustness import QuickOcclusion
 
     monitor, hooks = cfg.monitor, []
+    few = 4 if cfg.trainer.fast_dev_run else None
     if monitor.occlusion_every_epochs is not None:
-        hooks.append(QuickOcclusion(monitor.occlusion_every_epochs, monitor.occlusion_samples))
+        hooks.append(QuickOcclusion(monitor.occlusion_every_epochs, few or monitor.occlusion_samples))
     if monitor.guidance_samples is not None:
-        hooks.append(GuidanceGain(monitor.guidance_samples))
+        hooks.append(GuidanceGain(few or monitor.guidance_samples))
     return hooks
 
 

@@ -32,6 +32,7 @@ ADDED_LATER: dict[str, Any] = {
     "attribution.precision": None,
     "augmentation.place_by": "pixel",
     "augmentation.border": "clip",
+    "trainer.fast_dev_run": False,
 }
 
 

@@ -77,6 +77,10 @@ class Sweep(Launcher):
         try:
             absolute_paths(cfg)
             self.check(cfg)
+            if cfg.trainer.fast_dev_run:
+                raise ReldropError(
+                    "trainer.fast_dev_run=true leaves no run for a sweep; try one run with it, without -m"
+                )
             return run_folder(cfg), cfg, list(composed.hydra.overrides.task)
         except ReldropError as error:
             own = [override for override in overrides if not override.startswith("launcher")]

@@ -32,6 +32,7 @@ class TrainerConfig:
     clip_grad_norm: Positive | None = None
     sync_batchnorm: bool = True
     eval_after_attribution: bool = False
+    fast_dev_run: bool = False
 
 
 @checked

@@ -1,6 +1,7 @@
 """What happens around a training step: checkpoints, signals, checks and quirks, each a `Hook` of its own."""
 
 import logging
+import math
 import signal
 from collections import deque
 from collections.abc import Callable
@@ -230,20 +231,36 @@ class StopOnSignals(Hook):
 
 
 class Progress(Hook):
-    """A bar of the batches of an epoch, on a terminal."""
+    """A bar of the batches of an epoch, then of those it is evaluated on, then of what hooks measure; on a terminal."""
+
+    _bar: tqdm | None = None
 
     def before_epoch(self, trainer: "Trainer") -> None:
-        self._bar = tqdm(
-            total=trainer.data.steps_per_epoch(trainer.config.batch_size),
-            initial=trainer.batch,
-            desc=f"epoch {trainer.epoch + 1}/{trainer.config.epochs}",
-            unit="batch",
-            leave=False,
-            disable=None,  # unless there is a terminal
-        )
+        total = trainer.data.steps_per_epoch(trainer.config.batch_size)
+        self._open(trainer, "", total, trainer.batch)
 
     def after_step(self, trainer: "Trainer", output: "StepOutput") -> None:
         self._bar.update()
 
     def before_evaluation(self, trainer: "Trainer") -> None:
+        counts = [(len(getattr(trainer.data, split)), limit) for split, limit in trainer.eval_splits().items()]
+        size = trainer.config.eval_batch_size
+        batches = sum(math.ceil(min(count, limit or count) / size) for count, limit in counts)
+        self._open(trainer, " evaluation", math.ceil(batches / trainer.sharder.processes))
+
+    def before_eval_batch(self, trainer: "Trainer") -> None:
+        self._bar.update()
+
+    def measure(self, trainer: "Trainer", record: dict[str, Any]) -> None:
+        self._open(trainer, " occlusion", None)
+
+    def after_epoch(self, trainer: "Trainer", record: dict[str, Any]) -> None:
         self._bar.close()
+
+    def _open(self, trainer: "Trainer", part: str, total: int | None, done: int = 0) -> None:
+        """Show a bar in place of the one before; `total` is None where it is not known."""
+        if self._bar is not None:
+            self._bar.close()
+        title = f"epoch {trainer.epoch + 1}/{trainer.config.epochs}{part}"
+        # disable=None: unless there is a terminal
+        self._bar = tqdm(total=total, initial=done, desc=title, unit="batch", leave=False, disable=None)

@@ -178,10 +178,7 @@ class Trainer:
         record: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step, **self.meter.compute()}
         record["lr"] = self.scheduler.get_last_lr()[0]
         self.model.eval()
-        splits = {"train": self.config.train_eval_samples, "test": None}
-        if self.data.validation is not None:
-            splits["validation"] = None
-        for split, limit in splits.items():
+        for split, limit in self.eval_splits().items():
             batches = self.data.eval_batches(
                 split, batch_size=self.config.eval_batch_size, limit=limit, sharder=self.sharder
             )
@@ -189,6 +186,12 @@ class Trainer:
             record.update({f"{split}/{key}": value for key, value in figures.items()})
         self.call("measure", record)
         return record
+
+    def eval_splits(self) -> dict[str, int | None]:
+        """Return which splits are evaluated after an epoch, each with the number of its samples; None for all."""
+        whole = self.config.batch_size if self.config.fast_dev_run else None
+        splits = {"train": whole or self.config.train_eval_samples, "test": whole}
+        return splits if self.data.validation is None else {**splits, "validation": whole}
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Return the logits (B, K) of inputs, in the precision of the training."""
@@ -224,7 +227,8 @@ class Trainer:
 
     @property
     def steps_done(self) -> bool:
-        return self.config.max_steps is not None and self.step >= self.config.max_steps
+        limit = 1 if self.config.fast_dev_run else self.config.max_steps
+        return limit is not None and self.step >= limit
 
     def _position(self, own: bool) -> tuple[int, ...]:
         """Where in the run the current step is, and in which process if each draws for itself."""

@@ -28,6 +28,7 @@ from tests.helpers.sweeps import start
         ),
         (["launcher=slurm", "launcher.cluster=pbs"], "launcher.cluster='pbs' must be 'slurm' or 'local'"),
         (["launcher=slurm", "launcher.cluster=local", "launcher.gpus_per_node=2"], "has one process for a run"),
+        (["-m", "seed=0,1", "trainer.fast_dev_run=true"], "try one run with it, without -m"),
         (["-m", "seed=0,1", "+augmentation.probabilty=1"], "did you mean augmentation.probability? (in the run"),
     ],
 )

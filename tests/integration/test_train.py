@@ -9,6 +9,7 @@ import torch
 from reldrop.augmentation import RelDropBlock
 from reldrop.backbones import timm_model
 from reldrop.config import CONFIG_PATH
+from reldrop.data import Data
 from reldrop.runs.identity import run_folder
 from reldrop.train import train
 from tests.helpers.runs import POINTS, QUICK, config, fake_clouds, fake_data, metrics, weights
@@ -89,6 +90,28 @@ def test_options_run(tmp_path: Path, overrides: list[str]) -> None:
     cfg = config(tmp_path, *QUICK, "trainer.max_steps=8", *overrides)
     summary = train(cfg)
     assert ("test/selected_top1" in summary) == (cfg.dataset.validation > 0)
+
+
+def test_a_trial_of_everything_leaves_nothing_behind(tmp_path: Path) -> None:
+    """One batch of each split, also beside a run of the same settings."""
+    validation = "dataset.validation=0.2"
+    whole = config(tmp_path, *QUICK, validation, "trainer.max_steps=1")
+    train(whole)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    seen: list[int] = []
+    batches = Data.eval_batches
+
+    def counted(data: Data, split: str, **options: Any) -> Any:
+        for batch in batches(data, split, **options):
+            seen.append(len(batch.inputs))
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Data, "eval_batches", counted)
+        summary = train(config(tmp_path, *QUICK, validation, "trainer.fast_dev_run=true"))
+    assert summary["steps"] == 1
+    assert sorted(seen) == [4, 4, 32, 32, 32]  # occlusion, guidance, and the three splits
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_learns(tmp_path: Path) -> None:
