@@ -65,7 +65,7 @@ def assert_close(one: Path, other: Path) -> None:
         assert a.keys() == b.keys()
         for key, value in a.items():
             # Rounding decides in which order pixels of nearly the same relevance are hidden.
-            tolerance = 0.02 if key.startswith("occlusion_") else 1e-4
+            tolerance = 0.02 if key.startswith("occlusion/") else 1e-4
             assert b[key] is None if value is None else value == pytest.approx(b[key], rel=1e-3, abs=tolerance), key
     a, b = weights(one), weights(other)
     assert a.keys() == b.keys()
