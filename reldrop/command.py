@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -59,6 +60,7 @@ def run_command(task: Callable[[DictConfig], Any], name: str, interrupted: str) 
 
     with _mistakes(name, interrupted):
         sys.argv[1:] = find_own_parts(sys.argv[1:])
+        _check_options(sys.argv[1:])
         check_choices(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=name)(main)()
 
@@ -125,6 +127,16 @@ def find_own_parts(words: Sequence[str]) -> list[str]:
     return [CONFIG_DIR + folder, *others]
 
 
+def _check_options(words: Sequence[str]) -> None:
+    """Refuse options that Hydra does not have: it would print how it is called, and nothing of settings."""
+    for option in get_args_parser().parse_known_args(list(words))[1]:
+        if option.startswith("-"):
+            key, _, value = option.lstrip("-").partition("=")
+            raise ReldropError(
+                f"{option} is no option; settings are KEY=VALUE, without dashes: {key}={value or 'VALUE'}"
+            )
+
+
 def _explained(error: HydraException | OmegaConfBaseException, words: Sequence[str], name: str) -> str:
     """Return in a sentence what is wrong with the words of a command line, for which Hydra has raised an error."""
     said = first_line(error)
@@ -167,9 +179,12 @@ def _misspelled(words: Sequence[str], name: str) -> str | None:
             continue
         if key in groups:
             return f"{key} is not chosen by default; choose it with +{key}=NAME"
-        if key not in known and "launcher." in key and not nearest(key, fnmatch.filter(known, "launcher.*")):
+        options = [each.rpartition(".")[2] for each in fnmatch.filter(known, "launcher.*")]
+        if key not in known and "launcher." in key and not nearest(key.rpartition(".")[2], options):
             option = f"launcher.slurm_additional_parameters={{{key.rpartition('.')[2]}: VALUE}}"
             return f"{key} is not a setting; options of sbatch are set by launcher=slurm '{option}'"
         if key not in known:
-            return unknown(f"{key} is not a setting", key, known, "see --help")
+            grouped = sorted(each for each in known if each.endswith(f".{key}"))
+            advice = f"did you mean {' or '.join(grouped)}?" if grouped else "see --help"
+            return unknown(f"{key} is not a setting", key, [] if grouped else known, advice)
     return None

@@ -28,9 +28,9 @@ PATHS = ("data_dir", "results_dir", "machine.cache_dir")
 SIZE = r"_?\d\d|_(?:tiny|small|base|large|huge|micro|mini|atto|femto|pico|nano|[bf]\d|ssg|msg)(?=_|$)"
 
 
-def _experiment_name(dataset: str | None, folder: Text | None, backbone: str) -> str:
+def _experiment_name(dataset: str | None, folder: Text | None, backbone: object) -> str:
     """Return DATASET_NETWORK as a name for a folder: photos_resnet for resnet18 on the folder my/photos."""
-    network = re.split(SIZE, backbone.partition(".")[0])[0] or backbone
+    network = re.split(SIZE, str(backbone).partition(".")[0])[0] or backbone
     return re.sub(r"[^\w.+=-]+", "-", f"{dataset or Path(str(folder)).name}_{network}").lstrip("-.+=")
 
 
@@ -120,11 +120,14 @@ def check_choices(overrides: Iterable[str]) -> None:
         ReldropError: naming the choices of the group.
     """
     for override in overrides:
-        group, _, choice = override.partition("=")
-        if group in GROUPS and re.fullmatch(r"null|true|false|[-+.\d]*", choice, re.IGNORECASE):
+        group, _, choice = override.lstrip("+").partition("=")
+        if group in (*GROUPS, "experiment", "scale") and re.fullmatch(
+            r"null|true|false|[-+.\d]*", choice, re.IGNORECASE
+        ):
             names = sorted(file.stem for file in Path(CONFIG_PATH, group).glob("[!_]*.yaml"))
             what = f"{group} has no choice" if choice == "null" else f"{override} is not a choice"
-            raise ReldropError(f"{what}; set {group}=NAME, one of {', '.join(names)}")
+            plus = "" if group in GROUPS else "+"
+            raise ReldropError(f"{what}; set {plus}{group}=NAME, one of {', '.join(names)}")
 
 
 def absolute_paths(cfg: DictConfig) -> None:
@@ -134,7 +137,7 @@ def absolute_paths(cfg: DictConfig) -> None:
         ReldropError: for ~USER where there is no such user.
     """
     for key in PATHS:
-        if (path := OmegaConf.select(cfg, key)) is not None:
+        if isinstance(path := OmegaConf.select(cfg, key), str | int | float):  # a list is refused later
             OmegaConf.update(cfg, key, str(absolute(path)))
 
 

@@ -13,6 +13,7 @@ from reldrop.config import check_inputs, check_keys, check_scale
 from reldrop.distributed.launch import disconnect
 from reldrop.sweeps.outcomes import report
 from reldrop.sweeps.sweep import register
+from reldrop.utils.errors import ReldropError
 from reldrop.utils.io import absolute
 
 # What trains is imported where it is used: a mistake in the configuration is to be named before torch is imported.
@@ -83,6 +84,8 @@ def main(cfg: DictConfig) -> float:
     if cfg.run is not None:
         from reldrop.runs.run import load_prepared
 
+        if not isinstance(cfg.run, str):
+            raise ReldropError(f"run={cfg.run} must be the folder of one run")
         own = [override for override in overrides if not override.startswith("run=")]
         cfg, overrides = load_prepared(absolute(cfg.run), own), None
     return train(cfg, overrides)["test/top1"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from reldrop.attribution.evaluation import outside_inference_mode
 from reldrop.attribution.gradient import GradientLRP
 from reldrop.utils.errors import ReldropError
 
@@ -93,7 +94,7 @@ class Audit:
         return "\n".join(lines + [f"warning: {text}" for text in self.warnings()])
 
 
-@torch.inference_mode(False)
+@outside_inference_mode()
 def check(
     model: nn.Module, inputs: Tensor, targets: Tensor | None = None, attribution: GradientLRP | None = None
 ) -> Audit:

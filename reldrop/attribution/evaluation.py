@@ -3,7 +3,7 @@
 import threading
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch.utils.checkpoint
@@ -26,6 +26,13 @@ def logits_of(output: object) -> Tensor:
         found = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(output).__name__}"
         raise ReldropError(f"the network returns {found}; it must return one tensor of logits (B, K)")
     return logits
+
+
+@contextmanager
+def outside_inference_mode() -> Iterator[None]:
+    """Leave torch.inference_mode, under which there is no gradient, where it is on."""
+    with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
+        yield
 
 
 @contextmanager

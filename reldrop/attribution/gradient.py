@@ -13,7 +13,7 @@ from torch.nn.modules import module as global_hooks
 
 from reldrop.attribution.base import Attribution
 from reldrop.attribution.compiled import Graphs
-from reldrop.attribution.evaluation import bare, evaluation_mode, logits_of, no_checkpointing
+from reldrop.attribution.evaluation import bare, evaluation_mode, logits_of, no_checkpointing, outside_inference_mode
 from reldrop.attribution.forms import stabilize
 from reldrop.attribution.forward import Diverged, Forward
 from reldrop.attribution.layers import as_map, choose, enlarged, reduced, takes
@@ -64,7 +64,7 @@ class GradientLRP(Attribution):
         precision: "bf16" for the attribution alone; None for that of what surrounds it.
 
     Raises:
-        ReldropError: a function of the network has no rule, or its relevance cannot be right.
+        ReldropError: a setting is out of range, a function of the network has no rule, or its relevance cannot be right.
     """
 
     conserves = True
@@ -85,6 +85,8 @@ class GradientLRP(Attribution):
         until: OpenFraction | str | None = None,
         precision: Literal["bf16"] | None = None,
     ) -> None:
+        if low >= high:
+            raise ReldropError(f"low={low} must be below high={high}; they are the bounds of inputs")
         self.epsilon, self.conv_rule, self.input_rule, self.stabilizer = epsilon, conv_rule, input_rule, stabilizer
         self.gamma, self.low, self.high, self.start = gamma, low, high, start
         self.shares, self.compile = ATTENTION[attention], compile
@@ -124,7 +126,7 @@ class GradientLRP(Attribution):
                 maps = self.eager(model, shown, targets)
         return enlarged(maps, positions(inputs)[1:])
 
-    @torch.inference_mode(False)
+    @outside_inference_mode()
     def eager(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the map of what the network is shown, at the layer `until`, without a compiled graph."""
         probe, logits, forward = self.forward(model, inputs)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reldrop.utils.errors import ReldropError, first_line
+from reldrop.utils.text import unknown
 
 State = dict[str, Tensor]
 
@@ -127,6 +128,9 @@ def _fetch(source: str, libraries: dict[str, Callable[[], State]]) -> State:
         raise ReldropError(f"weights={path} is a folder; it must be a checkpoint file")
     if path.suffix in SUFFIXES or path.is_absolute():
         raise ReldropError(f"weights={path} does not exist")
+    if source not in libraries and "/" not in source:
+        known = ", ".join([*libraries, "a file, or OWNER/NAME of the Hugging Face hub"])
+        raise ReldropError(unknown(f"weights={source} is not known", source, libraries, f"it must be {known}"))
     try:
         if source in libraries:
             return libraries[source]()

@@ -95,6 +95,7 @@ def one_device(accelerator: str, precision: str, key: str = "precision", several
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The `srun` command is available")  # one process does without
+            warnings.filterwarnings("ignore", ".*fp16 is not supported on CPU")  # refused below
             fabric = Fabric(accelerator=accelerator, precision=precision, **{"devices": 1, **options})
     except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
         raise ReldropError(

@@ -100,12 +100,16 @@ def ablated(records: Sequence[Record], key: str | None) -> str:
     Raises:
         ReldropError: the runs do not differ in it.
     """
-    keys = differing_keys(records)
-    known = {each: {value_text(record, each) for record in records} - {"-"} for each in keys}
-    if key is not None and len(known.get(key, ())) < 2:
-        raise ReldropError(f"x={key} has one value in these runs; they differ in {', '.join(keys)}")
-    own = [each for each in keys if each != "augmentation.name"] or keys
-    return key or max(own, key=lambda each: len(known[each]))
+    values = {each: {value_text(record, each) for record in records} - {"-"} for each in differing_keys(records)}
+    counts = {each: len(found) for each, found in values.items() if len(found) > 1}
+    if not counts:
+        raise ReldropError(
+            "kind=ablation is of runs that differ in a setting; give several: run='results/runs/NAME/*/seed*'"
+        )
+    if key is not None and key not in counts:
+        raise ReldropError(f"x={key} has one value in these runs; they differ in {', '.join(counts)}")
+    own = {each: count for each, count in counts.items() if each != "augmentation.name"} or counts
+    return key or max(own, key=own.__getitem__)
 
 
 def _draw_arm(

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from reldrop.metrics.registry import Better, Metric, Unit, find
+from reldrop.metrics.registry import METRICS, Better, Metric, Unit, find
 from reldrop.reporting.records import Record, as_text
 from reldrop.reporting.statistics import Comparison, Summary, compare, summarize
 from reldrop.runs.identity import run_hash
 from reldrop.utils.errors import ReldropError
+from reldrop.utils.text import unknown
 
 # What each arm is compared with, the first that there is.
 BASELINES = {"none": ("none",), "random occlusion": ("random_erasing", "random_point_dropout")}
@@ -36,10 +37,8 @@ class Score:
 
     def __post_init__(self) -> None:
         if find(self.key) is None and None in (self.better, self.unit):
-            raise ReldropError(
-                f"metric={self.key} is not in reldrop.metrics.registry; say which direction is better and its unit: "
-                "better=higher|lower|none unit=percent|plain"
-            )
+            own = "for one of your own, tables takes better=higher|lower|none unit=percent|plain"
+            raise ReldropError(unknown(f"metric={self.key} is not in docs/metrics.md", self.key, METRICS, own))
 
     @cached_property
     def metric(self) -> Metric:

@@ -52,7 +52,18 @@ class Sweep(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train the runs of these overrides; return for each its test accuracy, or nan: a failed one is in the table."""
+        try:
+            return self._launch(job_overrides)
+        except ReldropError:
+            self._remove_empty()
+            raise
+
+    def _launch(self, job_overrides: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
         runs = [self._compose(list(each)) for each in job_overrides]
+        if not runs:
+            raise ReldropError("the sweep has no runs; an empty list or range is among its settings")
+        if any(cfg.trainer.fast_dev_run for _, cfg, _ in runs):
+            raise ReldropError("trainer.fast_dev_run=true leaves no run for a sweep; try one run with it, without -m")
         configs = {folder: cfg for folder, cfg, _ in runs}
         missing = {folder: words for folder, cfg, words in runs if cfg.force or RunFolder(folder).summary() is None}
         logger.info("%d runs, of which %d are to be trained", len(configs), len(missing))
@@ -77,14 +88,17 @@ class Sweep(Launcher):
         try:
             absolute_paths(cfg)
             self.check(cfg)
-            if cfg.trainer.fast_dev_run:
-                raise ReldropError(
-                    "trainer.fast_dev_run=true leaves no run for a sweep; try one run with it, without -m"
-                )
             return run_folder(cfg), cfg, list(composed.hydra.overrides.task)
         except ReldropError as error:
             own = [override for override in overrides if not override.startswith("launcher")]
             raise ReldropError(f"{error} (in the run {' '.join(own)})") from error
+
+    def _remove_empty(self) -> None:
+        """Remove what Hydra has written for this sweep, and the folders that are then empty."""
+        with suppress(OSError):  # other sweeps and runs are there
+            (self._logs / "multirun.yaml").unlink()
+            self._logs.rmdir()
+            self._logs.parent.rmdir()
 
     def _run(self, configs: dict[Path, DictConfig], missing: dict[Path, list[str]]) -> list[str | None]:
         """Write the folders of the missing runs, and hand them to the launcher; if it refuses, remove the new ones."""

@@ -100,7 +100,7 @@ def train(
                     "source": data.source,
                     **sizes,
                 }
-                if draw is not None and cfg.tracking.mode != "disabled":
+                if draw is not None and report.tracker:
                     report.tracker.log_image("examples", draw(trainer), history[-1])
                 run.finish(summary)
             failed = 0
@@ -183,7 +183,7 @@ def check_parts(cfg: DictConfig) -> None:
     build(cfg, "attribution")
     build(cfg, "augmentation", normalization=((0.0,), (1.0,)), num_classes=2)
     optimizer = build(cfg, "optimizer", [nn.Parameter(torch.zeros(1))])
-    build(cfg, "scheduler", optimizer, epochs=1, steps_per_epoch=1)
+    build(cfg, "scheduler", optimizer, epochs=cfg.trainer.epochs, steps_per_epoch=1)
 
 
 class Report(hooks.Hook):

@@ -109,6 +109,10 @@ class ImageData(Data):
                 f"mean={list(self.mean)} must have a number for each channel, and these images have {self.train.channels}"
                 f"{'; image_folder reads one with grayscale=true' if len(self.mean) == 1 else ''}"
             )
+        if self.crop_padding > self.size:
+            raise ReldropError(
+                f"crop_padding={self.crop_padding} must be at most the side of the images, {self.size} pixels"
+            )
         super().__post_init__()
         self.to("cpu")
 
