@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -53,7 +54,8 @@ def _record(run: Any) -> Record | None:
     history = [row for row in rows if row.get("epoch") is not None and row.get("test/top1") is not None]
     if run.state != "finished" or not history:
         return None
-    trainer, last = run.config["trainer"], history[-1]
+    config = _nested(run.config)
+    trainer, last = config["trainer"], history[-1]
     if last["epoch"] < trainer["epochs"] and last["step"] < (trainer.get("max_steps") or math.inf):
         return None
     metadata = run.metadata or {}
@@ -64,5 +66,19 @@ def _record(run: Any) -> Record | None:
     if not any(word.startswith("-") for word in words):  # no sweep, whose words are those of all its runs
         start["overrides"] = words
     figures = {key: value for key, value in summary_of(history).items() if value is not None}
-    check_plain(dict(run.config))
-    return Record.of(run.url, OmegaConf.create(dict(run.config)), figures=figures, starts=[start])
+    check_plain(config)
+    return Record.of(run.url, OmegaConf.create(config), figures=figures, starts=[start])
+
+
+def _nested(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with its groups: of a run of a sweep of W&B, they are where their settings are, GROUP.KEY."""
+    nested = {key: value for key, value in config.items() if "." not in key}
+    for path, value in config.items():
+        *groups, key = path.split(".")
+        place = nested
+        for group in groups:
+            if not isinstance(place.get(group), dict):
+                place[group] = {}
+            place = place[group]
+        place.setdefault(key, value)
+    return nested

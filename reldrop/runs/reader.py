@@ -34,6 +34,7 @@ class RunFolder:
         environment.json: versions, devices and command of every start.
         metrics.jsonl: one record a line, of each epoch.
         steps.jsonl: the same, of some steps.
+        train.log: what all starts have said, with times, and the tracebacks of those that failed.
         last.pt, best.pt, epochN.pt: checkpoints.
         summary.json: the result; it is written last, so that its presence means that the run is finished.
         FAILED: the traceback of the last start, if it ended in one.

@@ -55,20 +55,28 @@ class Run(RunFolder):
             self._lock = _lock(self.path)
             try:
                 self._start(content, overrides, force=bool(cfg.get("force")))
+                self._log_file = _LogFile(self.path / "train.log", delay=True)
             except BaseException:
-                self.close()
+                self._lock.release()
                 raise
+        if not self.finished:
+            logging.getLogger().addHandler(self._log_file)
 
     def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            trace = (type(error), error, error.__traceback__)
+            self._log_file.handle(logging.LogRecord("reldrop", logging.ERROR, "", 0, "the run fails", (), trace))
         if not self.finished:
             _fail(self.path, error)
         self.close()
 
     def close(self) -> None:
         """Release the folder; harmless when repeated."""
+        logging.getLogger().removeHandler(self._log_file)
+        self._log_file.close()
         self._lock.release()
 
     def load(self, name: str) -> dict[str, Any] | None:
@@ -172,6 +180,16 @@ class NullRun:
     def history(self) -> list[dict[str, Any]]:
         """Return no records."""
         return []
+
+
+class _LogFile(logging.FileHandler):
+    """Writes what is logged to the end of a file as well."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return logging.Formatter("%(asctime)s %(levelname)s %(message)s").format(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Do nothing: a disk that is full is named where a checkpoint or a metric is written."""
 
 
 def prepare(cfg: DictConfig, overrides: Sequence[str]) -> Path:

@@ -1,21 +1,36 @@
-"""Weights & Biases as a reader of the metrics log: it may fail, but no run fails, or waits for long, because of it."""
+"""Weights & Biases and TensorBoard as readers of the metrics log: they may fail, but no run fails, or waits for long, because
+of them."""
 
 import io
 import logging
+import os
 import secrets
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from reldrop.metrics.registry import SECTIONS
 from reldrop.runs.run import Run
 from reldrop.utils.io import write_text_atomic
+from reldrop.utils.nested import flatten
 from reldrop.utils.types import Text, checked
 
 INIT_SECONDS = 30.0  # to wait for the server, or for someone to answer the login prompt of a terminal
 FINISH_SECONDS = 120.0  # to wait for uploads at the end of a run
+
+# What W&B's own variables say wins over our settings: agents of its sweeps set them, and so may its users.
+VARIABLES = {
+    "mode": "WANDB_MODE",
+    "project": "WANDB_PROJECT",
+    "entity": "WANDB_ENTITY",
+    "group": "WANDB_RUN_GROUP",
+    "tags": "WANDB_TAGS",
+    "job_type": "WANDB_JOB_TYPE",
+    "name": "WANDB_NAME",
+}
 
 logger = logging.getLogger("reldrop")
 
@@ -31,30 +46,116 @@ class TrackingConfig:
     group: Text | None
     tags: Sequence[Text]
     job_type: Text | None
+    tensorboard: bool = False
 
 
 class Tracker:
-    """Sends records to a W&B run; after the first error, or without a run, it does nothing.
+    """Passes on what a run measures; this one does nothing, as does any other after its first error."""
+
+    def __bool__(self) -> bool:
+        """Whether anybody looks at what is passed on."""
+        return False
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Pass on a record of the metrics log or of the log of steps."""
+
+    def log_image(self, key: str, image: Any, record: Mapping[str, Any]) -> None:
+        """Pass on an image that belongs to a record: a matplotlib figure, or the path of an image file."""
+
+    def summarize(self, summary: Mapping[str, Any]) -> None:
+        """Show figures of the whole run so far."""
+
+    def finish(self, exit_code: int = 0) -> None:
+        """End; harmless when repeated."""
+
+
+class Trackers(Tracker):
+    """Several trackers as one."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self.trackers = trackers
+
+    def __bool__(self) -> bool:
+        return any(self.trackers)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        for each in self.trackers:
+            each.log(record)
+
+    def log_image(self, key: str, image: Any, record: Mapping[str, Any]) -> None:
+        for each in self.trackers:
+            each.log_image(key, image, record)
+
+    def summarize(self, summary: Mapping[str, Any]) -> None:
+        for each in self.trackers:
+            each.summarize(summary)
+
+    def finish(self, exit_code: int = 0) -> None:
+        for each in self.trackers:
+            each.finish(exit_code)
+
+
+class TensorBoard(Tracker):
+    """Writes records where TensorBoard finds them: those of an epoch over epochs, those of a step over steps.
 
     Args:
-        run: what `wandb.init` returned, or None.
+        folder: for its files; what is there already goes, since all records are written again at each start.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        shutil.rmtree(folder, ignore_errors=True)
+        self._writer: Any = SummaryWriter(str(folder))
+
+    def __bool__(self) -> bool:
+        return self._writer is not None
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        axis = "step" if any(key.startswith("step/") for key in record) else "epoch"
+        for key, value in record.items():
+            if key not in ("epoch", "step") and value is not None:
+                self._attempt(lambda writer, *each: writer.add_scalar(*each), key, value, record[axis])
+
+    def log_image(self, key: str, image: Any, record: Mapping[str, Any]) -> None:
+        self._attempt(lambda writer: writer.add_figure(key, image, record["epoch"], close=False))
+
+    def finish(self, exit_code: int = 0) -> None:
+        self._attempt(lambda writer: writer.close())
+        self._writer = None
+
+    def _attempt(self, call: Callable[..., None], *arguments: Any) -> None:
+        if self._writer is not None:
+            try:
+                call(self._writer, *arguments)
+            except Exception as error:
+                self._writer = None
+                _warn_of_tensorboard(error)
+
+
+class WandB(Tracker):
+    """Sends records to a W&B run.
+
+    Args:
+        run: what `wandb.init` returned.
         sent: the `position` of the last record that W&B already has.
     """
 
-    def __init__(self, run: Any = None, sent: int = -1) -> None:
+    def __init__(self, run: Any, sent: int = -1) -> None:
         self._run = run
         self._sent = sent
 
+    def __bool__(self) -> bool:
+        return self._run is not None
+
     def log(self, record: Mapping[str, Any]) -> None:
-        """Send a record of the metrics log or of the log of steps."""
         self._send(record, lambda: dict(record))
 
     def log_image(self, key: str, image: Any, record: Mapping[str, Any]) -> None:
-        """Send an image that belongs to a record: a matplotlib figure, or the path of an image file."""
         self._send(record, lambda: {"epoch": record["epoch"], key: _image(image)})
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
-        """Show figures of the whole run so far. W&B itself shows the last value of all that was logged."""
+        # W&B itself shows the last value of all that was logged.
         self._attempt(lambda run: run.summary.update(summary))
 
     def finish(self, exit_code: int = 0) -> None:
@@ -91,9 +192,9 @@ def position(record: Mapping[str, Any]) -> int:
 
 
 def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, Any], name: str) -> Tracker:
-    """Begin or go on with the W&B run that belongs to a run folder, and send it what it lacks of the metrics log.
+    """Begin or go on with what tracks the run of a run folder, and pass on what it lacks of the metrics log.
 
-    Whatever goes wrong with W&B becomes one warning and a tracker that does nothing.
+    Whatever goes wrong with W&B or TensorBoard becomes one warning and a tracker that does nothing.
 
     Args:
         tracking: the group of the configuration, see `TrackingConfig`.
@@ -105,12 +206,38 @@ def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, A
         ReldropError: for a setting of a wrong type, or an unknown mode.
     """
     settings = _settings(tracking)
-    if settings.mode == "disabled":
-        return Tracker()
     history = sorted([*run.history(), *run.steps()], key=position)
+    trackers = []
+    if settings.mode != "disabled":
+        trackers.append(_start_wandb(settings, run, history, config, name))
+    if settings.tensorboard:
+        trackers.append(_start_tensorboard(run, history))
+    return Trackers(trackers)
+
+
+def _start_tensorboard(run: Run, history: Sequence[Mapping[str, Any]]) -> Tracker:
+    try:
+        tracker = TensorBoard(run.path / "tensorboard")
+    except Exception as error:
+        _warn_of_tensorboard(error)
+        return Tracker()
+    for record in history:
+        tracker.log(record)
+    return tracker
+
+
+def _start_wandb(
+    settings: TrackingConfig, run: Run, history: Sequence[Mapping[str, Any]], config: dict[str, Any], name: str
+) -> Tracker:
     id_file = run.path / "wandb_id"
-    is_new = not id_file.exists()
-    run_id = secrets.token_hex(4) if is_new else id_file.read_text().strip()
+    stored = id_file.read_text().strip() if id_file.exists() else None
+    run_id = os.environ.get("WANDB_RUN_ID") or stored or secrets.token_hex(4)
+    is_new = run_id != stored
+    if (
+        "WANDB_SWEEP_ID" in os.environ
+    ):  # W&B keeps to the words of its sweep, e.g. augmentation=none, for groups of ours
+        groups = {key: value for key, value in config.items() if isinstance(value, Mapping)}
+        config = {**config, **dict(flatten(groups))}
     try:
         wandb_run = _init(settings, run_id, folder=run.path, config=config, name=name)
         _declare_axes(wandb_run)
@@ -123,7 +250,7 @@ def start_tracking(tracking: Mapping[str, Any], *, run: Run, config: dict[str, A
         sent = wandb_run.step - 1  # where the server says that the run goes on; 0 for one that it does not know
     else:
         sent = -1 if is_new else max(map(position, history), default=-1)
-    tracker = Tracker(wandb_run, sent)
+    tracker = WandB(wandb_run, sent)
     for record in history:
         tracker.log(record)
     return tracker
@@ -151,7 +278,11 @@ def mirror(tracking: Mapping[str, Any], folder: Path, summary: Mapping[str, floa
 
 
 def _settings(tracking: Mapping[str, Any]) -> TrackingConfig:
-    return TrackingConfig(**{key: value for key, value in tracking.items() if key not in ("_target_", "name")})
+    settings = TrackingConfig(**{key: value for key, value in tracking.items() if key not in ("_target_", "name")})
+    mode = os.environ.get(VARIABLES["mode"])
+    if settings.mode == "disabled" or mode not in ("disabled", "offline", "online"):
+        return settings
+    return replace(settings, mode=mode)
 
 
 def _init(tracking: TrackingConfig, run_id: str, *, folder: Path, config: dict[str, Any] | None, name: str) -> Any:
@@ -164,11 +295,12 @@ def _init(tracking: TrackingConfig, run_id: str, *, folder: Path, config: dict[s
     settings: dict[str, Any] = {"console": "off", "init_timeout": INIT_SECONDS}
     if hasattr(wandb.Settings(), "finish_timeout"):  # older ones wait without limit
         settings["finish_timeout"] = FINISH_SECONDS
+    ours = {key: getattr(tracking, key) for key in ("mode", "project", "entity", "group", "job_type")}
+    ours |= {"tags": list(map(str, tracking.tags)), "name": name}
     return wandb.init(
-        **{**vars(tracking), "tags": list(tracking.tags)},
+        **{key: value for key, value in ours.items() if VARIABLES[key] not in os.environ},
         id=run_id,
         resume="allow",
-        name=name,
         config=config,
         allow_val_change=True,  # a resumed run may use another machine, hence other paths and numbers of workers
         dir=str(folder),
@@ -203,3 +335,11 @@ def _warn(error: Exception, outcome: str = "the run goes on untracked") -> None:
         advice = "check `wandb login` and the connection, or use tracking=offline"
     cause = " ".join(f"{type(error).__name__}: {error}".split())  # some of their messages have several lines
     logger.warning("Weights & Biases failed (%s); %s: %s", cause, outcome, advice)
+
+
+def _warn_of_tensorboard(error: Exception) -> None:
+    if isinstance(error, ImportError):
+        advice = "install it with `pip install tensorboard`, or leave out tracking.tensorboard"
+    else:
+        advice = "what it lacks is written when the run is started again"
+    logger.warning("TensorBoard failed (%s: %s); the run goes on without it: %s", type(error).__name__, error, advice)

@@ -1,8 +1,10 @@
 """Run."""
 
 import json
+import logging
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import time
@@ -123,6 +125,31 @@ def test_exception_is_kept_until_the_next_start(cfg):
     assert "ZeroDivisionError: division by zero" in failed.read_text()
     with Run(cfg):
         assert not failed.exists()
+
+
+def test_the_log_of_all_starts(cfg):
+    logger = logging.getLogger("reldrop")
+    with pytest.raises(OSError, match="no space"):
+        _fail_in(cfg, logger)
+    logger.warning("between")
+    with Run(cfg) as run:
+        logging.getLogger("other").warning("second start")
+        run.finish({})
+    with Run(cfg):
+        logger.warning("nothing to do")
+    text = (run.path / "train.log").read_text()
+    first, failed, *trace, last, second = text.splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING first start", first)
+    assert failed.endswith("ERROR the run fails")
+    assert trace[0].startswith("Traceback")
+    assert last == "OSError: no space"
+    assert second.endswith("WARNING second start")
+
+
+def _fail_in(cfg, logger):
+    with Run(cfg):
+        logger.warning("first start")
+        raise OSError("no space")
 
 
 def test_interrupt_is_no_failure(cfg):

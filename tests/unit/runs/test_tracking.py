@@ -109,7 +109,7 @@ def test_config_group(mode):
         cfg = compose(overrides=[f"+tracking={mode}", "+name=demo", "+augmentation={name: reldrop}"])
     assert cfg.tracking.mode == mode
     assert cfg.tracking.group == "demo/reldrop"
-    assert set(cfg.tracking) == {*TRACKING, "mode", "_target_"}
+    assert set(cfg.tracking) == {*TRACKING, "mode", "tensorboard", "_target_"}
 
 
 def test_disabled_does_not_import_wandb(open_run, monkeypatch, caplog):
@@ -319,3 +319,74 @@ def test_evaluations_survive_wandb(monkeypatch, open_run, caplog):
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fail_in=("init",)))
     mirror({**TRACKING, "mode": "offline"}, run.path, {"clean/top1": 0.5}, {})
     assert "in the run folder only" in caplog.text
+
+
+def test_variables_of_an_agent_win(open_run, fake, monkeypatch):
+    for name, value in {"RUN_ID": "agent1", "NAME": "eager-sweep-3", "RUN_GROUP": "g", "SWEEP_ID": "s"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    config = {"seed": 0, "augmentation": {"name": "none"}}
+    with open_run() as run:
+        start_tracking({**TRACKING, "mode": "online"}, run=run, config=config, name="demo")
+        (options,) = fake.inits
+        assert options["id"] == (run.path / "wandb_id").read_text().strip() == "agent1"
+        assert not {"name", "group"} & options.keys()  # wandb reads its variables itself
+        assert options["project"] == "reldrop"
+        assert options["config"] == {**config, "augmentation.name": "none"}
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_another_agent_goes_on_with_a_run_of_its_own(open_run, fake, monkeypatch, mode):
+    with open_run() as run:
+        log(run, start(run, mode), 1)
+        monkeypatch.setenv("WANDB_RUN_ID", "agent2")
+        log(run, start(run, mode), 2)
+    assert [options["id"] for options in fake.inits][1] == "agent2"
+    assert steps(fake) == [1, 1, 2]  # with the epochs before
+    assert (run.path / "wandb_id").read_text() == "agent2\n"
+
+
+def test_mode_of_the_environment(open_run, fake, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with open_run() as run:
+        assert not start(run, "online")
+    assert fake.inits == []
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with open_run() as run:
+        assert not start(run, "disabled")  # said on purpose
+    assert fake.inits == []
+
+
+def test_tensorboard_has_the_whole_history_after_a_resume(open_run):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = {**TRACKING, "mode": "disabled", "tensorboard": True}
+    with open_run() as run:
+        for epochs in ((1, 2), (3,)):
+            tracker = start_tracking(settings, run=run, config={}, name="demo")
+            assert tracker
+            for epoch in epochs:
+                step = {"epoch": epoch - 1, "step": 10 * epoch - 1, "step/loss": 2.0}
+                record = {"epoch": epoch, "step": 10 * epoch, "train/loss": 1 / epoch, "test/top1": None}
+                run.log_step(step)
+                run.log(record)
+                tracker.log(step)
+                tracker.log(record)
+            tracker.log_image("examples", Figure(), record)
+            tracker.finish()
+    found = EventAccumulator(str(run.path / "tensorboard"))
+    found.Reload()
+    assert found.Tags()["scalars"] == ["step/loss", "train/loss"]
+    assert [(each.step, each.value) for each in found.Scalars("step/loss")] == [(9, 2.0), (19, 2.0), (29, 2.0)]
+    losses = [(each.step, each.value) for each in found.Scalars("train/loss")]
+    assert losses == [(epoch, pytest.approx(1 / epoch)) for epoch in (1, 2, 3)]
+    assert [each.step for each in found.Images("examples")] == [3]
+
+
+def test_without_tensorboard(open_run, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with open_run() as run:
+        tracker = start_tracking({**TRACKING, "mode": "disabled", "tensorboard": True}, run=run, config={}, name="demo")
+        log(run, tracker, 1)
+    (warning,) = warnings(caplog)
+    assert "pip install tensorboard" in warning.getMessage()
