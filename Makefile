@@ -7,7 +7,7 @@ RESULTS ?= results
 WORKERS ?= 2
 
 
-.PHONY: docs demo test test-slow tables figures setup lint clean
+.PHONY: docs demo test test-slow test-benchmarks tables figures setup lint clean
 
 demo: setup
 	$(RUN) -m reldrop.train -m augmentation=none,random_erasing,reldrop_block seed=0,1,2 results_dir=$(DEMO) \
@@ -34,11 +34,15 @@ figures: setup
 
 # One worker for each two GB or so of memory, and for each core.
 test: setup
-	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not benchmark"
 
 # Kills and restarts, several processes, sweeps, SLURM, whole papers and benchmarks.
 test-slow: setup
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m slow
+
+# Whether the benchmarks run; what they measure is not looked at.
+test-benchmarks: setup
+	$(RUN) -m pytest -m benchmark
 
 setup: $(VENV)/installed
 

@@ -34,7 +34,7 @@ def benchmark(options: str, *more: str | Path, check: bool = True) -> subprocess
     return subprocess.run(command, capture_output=True, text=True, check=check)
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_benchmark_runs(tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
     options = "--backbone resnet_tiny --size 16 --batch-size 4 --rounds 1 --zennit --device cpu"
@@ -46,7 +46,7 @@ def test_benchmark_runs(tmp_path: Path) -> None:
     assert figures["floor of RelDrop, p = 1"]["ratio"] > 1
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 @pytest.mark.parametrize("backbone", ["pointnet", "pointnet2_ssg"])
 def test_points(backbone: str, tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
@@ -79,7 +79,7 @@ def make_psb(folder: Path) -> None:
             np.savetxt(path, draws.normal(size=(40, 6)), fmt="%.4f", delimiter=",")
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_reading(tmp_path: Path) -> None:
     make_psb(tmp_path / "data" / "psb19_normal_resampled")
     output = tmp_path / "figures.json"
@@ -130,7 +130,7 @@ def test_the_yardstick_computes_our_network(name: str) -> None:
     assert not torch.allclose(its(points.transpose(1, 2), start=1), expected, rtol=0, atol=1e-8)
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_decoding(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for label in ("n01440764", "n01443537"):
@@ -158,7 +158,7 @@ def test_both_ways_to_flip_pixels_agree() -> None:
     assert torch.equal(batched, looped_curve(model, GradientLRP(), inputs, targets, steps=8))
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_flipping(tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
     options = (
@@ -170,7 +170,7 @@ def test_flipping(tmp_path: Path) -> None:
     assert content["machine"]["loop_samples"] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_input(tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
     options = "input --backbone resnet_tiny --size 16 --batch-size 4 --samples 8 --workers 0 --rounds 1 --device cpu"
@@ -181,14 +181,14 @@ def test_input(tmp_path: Path) -> None:
     assert len(figures) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_start(tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
     benchmark("start --rounds 1", "--json", output)
     assert set(json.loads(output.read_text())["figures"]) == {"first training step", "a misspelt key is named", "help"}
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_memory(tmp_path: Path) -> None:
     output = tmp_path / "figures.json"
     command = [
@@ -217,7 +217,7 @@ def test_agreement() -> None:
     assert "center within 2 pixels" not in agreement(one[:, 0], other[:, 0])  # clouds
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_precision(tmp_path: Path) -> None:
     cfg = config(tmp_path, *QUICK, "trainer.epochs=1")
     train(cfg)
@@ -232,7 +232,7 @@ def test_precision(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ")
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_profile(tmp_path: Path) -> None:
     output = tmp_path / "operators.md"
     options = ["images", "--backbone", "resnet_tiny", "--size", "16", "--batch-size", "4", "--device", "cpu"]

@@ -57,6 +57,9 @@ def test_refuses_what_a_graph_cannot_follow(captures: list[nn.Module]) -> None:
 
 
 @pytest.mark.slow
-def test_compiled(tiny: nn.Module, batch: tuple) -> None:
-    found = GradientLRP(compile=True)(tiny, *batch)
-    torch.testing.assert_close(found, GradientLRP()(tiny, *batch), rtol=1e-3, atol=1e-5)
+def test_compiled(batch: tuple) -> None:
+    """By torch's compiler itself, which takes a minute for a larger network."""
+    torch.manual_seed(0)
+    small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(784, 10))
+    found = GradientLRP(compile=True)(small, *batch)
+    torch.testing.assert_close(found, GradientLRP()(small, *batch), rtol=1e-3, atol=1e-5)
