@@ -103,7 +103,7 @@ def check_keys(cfg: DictConfig) -> None:
                 f"{group} has no name, by which its runs are told apart; add a line name: NAME to its YAML"
             )
     check(cfg, RunSettings)
-    if _kind_of_data(cfg) is None:
+    if kind_of_data(cfg) is None:
         raise ReldropError(
             f"dataset._target_={cfg.dataset._target_} makes no data set; it must be a function that returns a listing, with "
             "@image_dataset or @point_dataset above it"
@@ -191,7 +191,7 @@ def check_inputs(cfg: DictConfig) -> None:
     Raises:
         ReldropError: naming the part that does not fit.
     """
-    data = _kind_of_data(cfg)
+    data = kind_of_data(cfg)
     fitting = {
         "images": "a ResNet, and none, random_erasing or reldrop_block, _patch or _pixel",
         "points": "pointnet or pointnet2_ssg or _msg, and none, random_point_dropout, reldrop_point, random_ball, reldrop_ball",
@@ -207,7 +207,7 @@ def check_inputs(cfg: DictConfig) -> None:
         raise ReldropError("trainer.channels_last=true is for images; point clouds have their channels last anyway")
 
 
-def _kind_of_data(cfg: DictConfig) -> str | None:
+def kind_of_data(cfg: DictConfig) -> str | None:
     """Return what the data set holds, "images" or "points"; None if its target makes no data set."""
     target = _target(cfg.dataset, "dataset")
     return getattr(target, "kind", None) or getattr(inspect.signature(target).return_annotation, "kind", None)

@@ -54,7 +54,7 @@ class Sweep(Launcher):
         """Train the runs of these overrides; return for each its test accuracy, or nan: a failed one is in the table."""
         try:
             return self._launch(job_overrides)
-        except ReldropError:
+        except Exception:  # ours, or one of Hydra's for a choice that there is not
             self._remove_empty()
             raise
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reldrop.attribution import Attribution, Recycled
 from reldrop.attribution.recycled import RelevanceCache
 from reldrop.augmentation import Augmentation
-from reldrop.config import build, machine
+from reldrop.config import build, kind_of_data, machine
 from reldrop.data import Data
 from reldrop.distributed.launch import start_fabric
 from reldrop.metrics.registry import SPLITS
@@ -127,15 +127,10 @@ def build_trainer(
     augmentation = build(cfg, "augmentation", **data.augmentation_kwargs)
     kinds = {"backbone": (model, nn.Module), "attribution": (attribution, Attribution)}
     check_kinds(**kinds, augmentation=(augmentation, Augmentation))
-    sample = data.dummy_input()
-    two = torch.cat([sample, sample])
-    two += torch.randn(two.shape, generator=torch.Generator().manual_seed(0))
-    check_backbone(model, two, data.num_classes)
-    check_augmentation(augmentation, two, data.num_classes)
-    if augmentation.needs_relevance:
-        check_attribution(attribution, model, two, torch.arange(2) % data.num_classes)
-        if fabric.is_global_zero:
-            warn_of_relevance(attribution, model, two)
+    two = _two_like(data.dummy_input())
+    _try_parts(model, attribution, augmentation, two, data.num_classes)
+    if augmentation.needs_relevance and fabric.is_global_zero:
+        warn_of_relevance(attribution, model, two)
     optimizer = build(cfg, "optimizer", model.parameters())
     steps = data.steps_per_epoch(config.batch_size)
     scheduler = build(cfg, "scheduler", optimizer, epochs=config.epochs, steps_per_epoch=steps)
@@ -178,12 +173,58 @@ def relevance_cache(
     return attribution.cache(model, data)
 
 
+_TRIED: set[str] = set()  # the parts of the runs of a sweep are often the same
+
+
 def check_parts(cfg: DictConfig) -> None:
-    """Build the parts that need no data once, so that their mistakes show before the data are read."""
-    build(cfg, "attribution")
-    build(cfg, "augmentation", normalization=((0.0,), (1.0,)), num_classes=2)
+    """Build the parts and try them on noise, so that their mistakes show before the data are read.
+
+    The network gets random weights. It waits for the data where the configuration does not say how large their images are.
+    """
+    attribution = build(cfg, "attribution")
     optimizer = build(cfg, "optimizer", [nn.Parameter(torch.zeros(1))])
     build(cfg, "scheduler", optimizer, epochs=cfg.trainer.epochs, steps_per_epoch=1)
+    classes, points = 10, kind_of_data(cfg) == "points"
+    if points:
+        channels, size = 6 if cfg.dataset.get("normals", True) else 3, cfg.dataset.get("points", 1024)
+    else:
+        channels, size = (
+            1 if cfg.dataset.get("grayscale") else len(cfg.dataset.get("mean", "RGB")),
+            cfg.dataset.get("size"),
+        )
+    normalization = None if points else ([0.0] * channels, [1.0] * channels)
+    augmentation = build(cfg, "augmentation", num_classes=classes, normalization=normalization)
+    check_kinds(attribution=(attribution, Attribution), augmentation=(augmentation, Augmentation))
+    parts = OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, ["dataset", "backbone", "attribution", "augmentation"]))
+    if parts in _TRIED:
+        return
+    _TRIED.add(parts)
+    side = size or 32
+    sample = torch.zeros(1, size, channels) if points else torch.zeros(1, channels, side, side)
+    if size is None:
+        check_augmentation(augmentation, _two_like(sample), classes)
+        return
+    bare = OmegaConf.merge(cfg, {"backbone": {"weights": None}}) if "weights" in cfg.backbone else cfg
+    with torch.random.fork_rng():
+        model = build(bare, "backbone", num_classes=classes, channels=channels, size=size)
+        check_kinds(backbone=(model, nn.Module))
+        _try_parts(model, attribution, augmentation, _two_like(sample), classes)
+
+
+def _two_like(sample: Tensor) -> Tensor:
+    """Return a batch of two inputs: a sample with noise."""
+    two = torch.cat([sample, sample])
+    return two + torch.randn(two.shape, generator=torch.Generator().manual_seed(0))
+
+
+def _try_parts(
+    model: nn.Module, attribution: Attribution, augmentation: Augmentation, inputs: Tensor, num_classes: int
+) -> None:
+    """Refuse parts that break a promise on a batch of two."""
+    check_backbone(model, inputs, num_classes)
+    check_augmentation(augmentation, inputs, num_classes)
+    if augmentation.needs_relevance:
+        check_attribution(attribution, model, inputs, torch.arange(2) % num_classes)
 
 
 class Report(hooks.Hook):

@@ -88,6 +88,29 @@ def test_mistakes_at_the_command_line(tmp_path: Path) -> None:
     assert str(broken) in fails(tmp_path, *mine)
 
 
+FOLDER = ["dataset=image_folder", "dataset.folder=nowhere", "dataset.size=32"]
+
+
+@pytest.mark.parametrize(
+    ("words", "group", "part", "names"),
+    [
+        (FOLDER, "augmentation", "Half", "augmentation Half returns a tensor"),
+        (FOLDER, "attribution", "WithoutMap", "attribution WithoutMap returns a tensor"),
+        (FOLDER, "backbone", "Features", "backbone Features returns a tensor"),
+        (["dataset=tiny_imagenet"], "augmentation", "Half", "augmentation Half returns a tensor"),
+        (["dataset=modelnet40", "backbone=pointnet"], "augmentation", "Half", "augmentation Half returns a tensor"),
+    ],
+)
+def test_parts_are_tried_before_the_data_are_read(
+    tmp_path: Path, words: list[str], group: str, part: str, names: str
+) -> None:
+    """The data are not there."""
+    cfg = config(tmp_path, *words)
+    cfg[group] = {"_target_": f"tests.helpers.broken_parts.{part}", "name": "own"}
+    with pytest.raises(ReldropError, match=names):
+        train(cfg)
+
+
 def test_damaged_checkpoint(tmp_path: Path) -> None:
     cfg = config(tmp_path, *QUICK)
     train(cfg)
