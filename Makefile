@@ -11,7 +11,7 @@ WORKERS ?= 2
 
 demo: setup
 	$(RUN) -m reldrop.train -m augmentation=none,random_erasing,reldrop_block seed=0,1,2 results_dir=$(DEMO) \
-		monitor.occlusion_samples=450
+		monitor.occlusion_samples=450 monitor.occlusion_every_epochs=20 monitor.guidance_samples=null
 	$(RUN) -m reldrop.figures run="$$(ls -d $(DEMO)/runs/digits_resnet/reldrop_block/seed0-* | head -n 1)" output=$(DEMO)/examples.png
 	@echo
 	$(RUN) -m reldrop.tables $(DEMO) metric=occlusion/block_relevant,occlusion/block_random,test/top1

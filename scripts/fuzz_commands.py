@@ -24,6 +24,7 @@ from PIL import Image
 
 LINES = Path(__file__).with_suffix(".txt")
 QUICK = ["trainer.fast_dev_run=true", "trainer.batch_size=8"]
+HYDRA = {Path("results"), Path("results/hydra"), Path("results/hydra/multirun.yaml")}  # before it looks at the choices
 LOG = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING) ")
 
 
@@ -119,7 +120,8 @@ def fault(line: Line, outcome: Outcome) -> str | None:
         return "not one sentence"
     if line.named.lower() not in said[0].lower():
         return f"does not name {line.named}"
-    return f"wrote {', '.join(map(str, sorted(outcome.written)))}" if outcome.written else None
+    written = {path for path in outcome.written if path not in HYDRA}
+    return f"wrote {', '.join(map(str, sorted(written)))}" if written else None
 
 
 def main(command: str = "", part: str = "", every: int = 1) -> int:
