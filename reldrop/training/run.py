@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +30,7 @@ from reldrop.training.contracts import (
     naming,
     warn_of_relevance,
 )
+from reldrop.training.threads import fitting_threads
 from reldrop.training.trainer import StepOutput, Trainer
 from reldrop.utils.errors import ReldropError
 from reldrop.utils.seeding import derive_seed
@@ -86,7 +87,9 @@ def train(
         failed = 1
         try:
             named = {"backbone": trainer.module, "attribution": trainer.attribution}
-            with signals, naming(**named, augmentation=trainer.augmentation):
+            threads = fitting_threads(trainer.module, data.dummy_input(), config.batch_size)
+            on_cpu = threads if fabric.device.type == "cpu" else nullcontext()
+            with signals, on_cpu, naming(**named, augmentation=trainer.augmentation):
                 trainer.fit()
             if first:
                 sizes = {"train_samples": len(data.train), "test_samples": len(data.test)}
