@@ -3,6 +3,7 @@
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -36,12 +37,13 @@ def train(cfg: DictConfig, overrides: Sequence[str] | None = None, hooks: Sequen
     check(cfg)
     from reldrop.training import run
 
+    draw = partial(_pictures, cfg)
     measured = [*_measurements(cfg), *hooks]
     if not cfg.trainer.fast_dev_run:
-        return run.train(cfg, overrides, measured, _examples)
+        return run.train(cfg, overrides, measured, draw)
     with tempfile.TemporaryDirectory() as folder:  # thrown away
         once = OmegaConf.merge(cfg, {"results_dir": folder, "tracking": {"mode": "disabled"}})
-        return run.train(once, overrides, measured, _examples)
+        return run.train(once, overrides, measured, draw)
 
 
 def check(cfg: DictConfig) -> None:
@@ -72,11 +74,10 @@ def _measurements(cfg: DictConfig) -> list["Hook"]:
     return hooks
 
 
-def _examples(trainer: "Trainer") -> Any:
-    from reldrop.plotting.examples import occlusion_figure
+def _pictures(cfg: DictConfig, trainer: "Trainer") -> dict[str, Any]:
+    from reldrop.plotting.tracked import pictures  # matplotlib takes a while
 
-    occluded = {"occluded": (trainer.augmentation, "relevance")}
-    return occlusion_figure({"relevance": trainer.module}, trainer.data, trainer.attribution, occluded)
+    return pictures(trainer, cfg.augmentation.name)
 
 
 def main(cfg: DictConfig) -> float:

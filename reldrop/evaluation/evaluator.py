@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reldrop.evaluation.measurements import accuracy_curves
 from reldrop.evaluation.suite import Options, Subject, Suite
 from reldrop.metrics.registry import describe
 from reldrop.runs.tracking import mirror
@@ -96,7 +97,9 @@ class Evaluator:
                 images = self.draw(evaluation, result.pictured)
         if subject.checkpoint is not None:
             run = subject.checkpoint.file.parent
-            mirror(subject.checkpoint.cfg.get("tracking", {}), run, evaluation.numbers, images)
+            curved = "curves/most/correct" in evaluation.samples
+            curves = {"accuracy_curves": accuracy_curves(evaluation.samples)} if curved else {}
+            mirror(subject.checkpoint.cfg.get("tracking", {}), run, evaluation.numbers, {**images, **curves})
         print(result.report or describe(result.figures))
         logger.info("written to %s", folder / f"{name}.json")
         return evaluation

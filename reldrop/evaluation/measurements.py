@@ -16,6 +16,8 @@ from reldrop.metrics import occlusion
 from reldrop.metrics.accuracy import class_mean, confidences, ranks, top_k
 from reldrop.metrics.calibration import aurra, rms_calibration_error
 from reldrop.metrics.regions import region_metrics, sparsity
+from reldrop.metrics.registry import WORDS
+from reldrop.runs.pictures import Curves
 from reldrop.utils.seeding import derive_seed, uniform_of_items
 
 ORDERS = ("most", "least", "random")
@@ -181,6 +183,14 @@ class RelevanceRegions(Measurement):
 
     def summary(self, samples: Mapping[str, Tensor]) -> dict[str, float]:
         return {**super().summary(samples), "samples": int(samples["rank_accuracy"].isfinite().sum())}
+
+
+def accuracy_curves(samples: Mapping[str, Tensor]) -> Curves:
+    """Return the mean accuracy over samples, measured by `OcclusionCurves`, while more and more is hidden, for each order."""
+    values = {WORDS.get(order, order): samples[f"curves/{order}/correct"].nanmean(0).tolist() for order in ORDERS}
+    steps = len(next(iter(values.values()))) - 1
+    places = [step / steps for step in range(steps + 1)]
+    return Curves("Accuracy under occlusion", "hidden share", "accuracy", "order", places, values)
 
 
 def _mean_over_draws(shown: Mapping[str, Sequence[Hits]], start: Sequence[Tensor] | None = None) -> Samples:

@@ -27,10 +27,12 @@ from reldrop.evaluation.measurements import (
     RelevanceRegions,
     RelevanceSparsity,
     Samples,
+    accuracy_curves,
 )
 from reldrop.evaluation.occluders import Occluder, Predict, predict_masked
 from reldrop.evaluation.suite import Options, Result, Subject, Suite
 from reldrop.metrics.accuracy import ranks
+from reldrop.runs.pictures import Curves
 from reldrop.training.contracts import check_attribution
 from reldrop.training.hooks import Hook
 from reldrop.training.trainer import Trainer
@@ -210,6 +212,7 @@ class QuickOcclusion(Hook):
         self.every_epochs, self.samples, self.block = every_epochs, samples, block
         blocks = OcclusionBlocks([block], draws=1)
         self.measurements = (OcclusionCurves(steps, random_draws=1), blocks, RelevanceSparsity())
+        self.curves: Curves | None = None  # as measured last
         self._refused = False
 
     def measure(self, trainer: Trainer, record: dict[str, Any]) -> None:
@@ -233,6 +236,7 @@ class QuickOcclusion(Hook):
         shards = [shard for shard in processes if shard]  # a process may have had no batch
         samples = {key: torch.cat([shard[key] for shard in shards]) for key in shards[0]}
         figures = summarize(self.measurements, samples)
+        self.curves = accuracy_curves(samples)
         record.update({f"occlusion/{order}": area for order, area in figures["curves"]["accuracy"].items()})
         places = {place: figures["blocks"][place]["mean"] for place in ("relevant", "random")}
         record.update({f"occlusion/block_{place}": accuracy for place, accuracy in places.items()})

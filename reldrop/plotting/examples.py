@@ -57,11 +57,20 @@ def checkpoint_figure(
     The augmentations are those of the paper, and that of the run if it is of the user's own.
     """
     earlier = {f"relevance, epoch {other.epoch}": other.network(**data.model_kwargs) for other in kept(checkpoint)}
-    own, augmentations = _augmentation(checkpoint, data), {}
-    if type(own) not in (*SHOWN[data.kind].values(), NoAugmentation):
-        augmentations[arm_title(checkpoint.cfg.augmentation.name)] = (own, "relevance")
-    augmentations |= {arm_title(name): (kind(), "relevance") for name, kind in SHOWN[data.kind].items()}
+    augmentations = shown_augmentations(data.kind, _augmentation(checkpoint, data), checkpoint.cfg.augmentation.name)
     return occlusion_figure({**earlier, "relevance": model}, data, attribution, augmentations, count, regions)
+
+
+def shown_augmentations(kind: str, own: Any, name: str) -> dict[str, tuple[Any, str]]:
+    """Return what `occlusion_figure` shows of one network: the augmentations of the paper, and its own if it is another.
+
+    Args:
+        kind: of the data, "images" or "points".
+        own: the augmentation of the run.
+        name: of that.
+    """
+    others = {} if type(own) in (*SHOWN[kind].values(), NoAugmentation) else {arm_title(name): (own, "relevance")}
+    return others | {arm_title(known): (make(), "relevance") for known, make in SHOWN[kind].items()}
 
 
 def arms_figure(checkpoints: Sequence[Checkpoint], data: Data, attribution: Attribution, count: int = 6) -> Figure:

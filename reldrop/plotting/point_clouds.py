@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -53,11 +54,22 @@ def draw_cloud(axis: Axes, cloud: tuple[np.ndarray, np.ndarray]) -> None:
         colors = {"c": np.where(values[order], ORANGE, GRAY)}
     else:
         order = (-depth).argsort()
-        limit = np.quantile(abs(values), FULL) or abs(values).max() or 1.0
+        limit = full_relevance(values)
         colors = {"c": values[order], "cmap": COLORS, "vmin": -limit, "vmax": limit}
     axis.scatter(across[order], upward[order], **colors, **marks)
     axis.set(aspect="equal", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05))
     axis.spines[:].set_visible(False)
+
+
+def colored(relevance: np.ndarray) -> np.ndarray:
+    """Return the colors of points by their relevance (N,), as `draw_cloud` has them, uint8 (N, 3)."""
+    colors = colormaps[COLORS](relevance / full_relevance(relevance) / 2 + 0.5)
+    return (255 * colors[:, :3]).round().astype(np.uint8)
+
+
+def full_relevance(relevance: np.ndarray, share: float = FULL) -> float:
+    """Return the relevance with the fullest color, which a few points or pixels exceed."""
+    return float(np.quantile(abs(relevance), share)) or float(abs(relevance).max()) or 1.0
 
 
 def project(xyz: np.ndarray, up: int, azimuth: float = 35, elevation: float = 25) -> np.ndarray:

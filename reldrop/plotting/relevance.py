@@ -6,12 +6,11 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from reldrop.plotting.layout import styled
-from reldrop.plotting.point_clouds import COLORS, FULL, draw_cloud, project
+from reldrop.plotting.point_clouds import FULL, colored, draw_cloud, full_relevance, project
 from reldrop.utils.io import atomic_write, write_text_atomic
 from reldrop.utils.text import plain
 
@@ -69,13 +68,13 @@ def write_images(shown: Shown, folder: Path) -> list[Path]:
 def write_clouds(shown: Shown, folder: Path) -> list[Path]:
     """Write NAME.png, NAME.ply with colors, and NAME.html, on which the cloud is turned with the mouse; return their paths."""
     xyz = shown.values.numpy()
-    limit, said = _limit(shown.relevance, FULL)
+    _, said = _limit(shown.relevance, FULL)
     figure = Figure(figsize=(2.8, 3), dpi=200, layout="constrained")
     axis = figure.subplots()
     draw_cloud(axis, (project(xyz[None], 1)[0], shown.relevance))
     axis.set(xticks=[], yticks=[])
     axis.set_title(f"{shown.title}\n{shown.top}\n{said}", fontsize=5)
-    colors = (colormaps[COLORS](shown.relevance / limit / 2 + 0.5)[:, :3] * 255).round().astype(int)
+    colors = colored(shown.relevance)
     written = [
         _saved(figure, folder / f"{shown.name}.png"),
         folder / f"{shown.name}.ply",
@@ -111,7 +110,7 @@ def write_clouds(shown: Shown, folder: Path) -> list[Path]:
 
 def _limit(relevance: np.ndarray, share: float) -> tuple[float, str]:
     """The relevance with the fullest color, which a few points or pixels exceed, and a sentence about it."""
-    limit = float(np.quantile(abs(relevance), share)) or float(abs(relevance).max()) or 1.0
+    limit = full_relevance(relevance, share)
     return limit, f"red for, blue against; full color at {limit:.2g} ({100 * share:g} % quantile)"
 
 

@@ -1,7 +1,6 @@
 """Weights & Biases and TensorBoard as readers of the metrics log: they may fail, but no run fails, or waits for long, because
 of them."""
 
-import io
 import logging
 import os
 import secrets
@@ -10,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from reldrop.metrics.registry import SECTIONS
+from reldrop.runs.pictures import Cloud, Picture, to_wandb
 from reldrop.runs.run import Run
 from reldrop.utils.io import write_text_atomic
 from reldrop.utils.nested import flatten
@@ -32,6 +33,8 @@ VARIABLES = {
     "name": "WANDB_NAME",
 }
 
+NONE: Mapping[str, Picture] = MappingProxyType({})
+
 logger = logging.getLogger("reldrop")
 
 
@@ -47,6 +50,7 @@ class TrackingConfig:
     tags: Sequence[Text]
     job_type: Text | None
     tensorboard: bool = False
+    artifacts: Literal["none", "best", "last"] = "none"
 
 
 class Tracker:
@@ -56,11 +60,11 @@ class Tracker:
         """Whether anybody looks at what is passed on."""
         return False
 
-    def log(self, record: Mapping[str, Any]) -> None:
-        """Pass on a record of the metrics log or of the log of steps."""
+    def log(self, record: Mapping[str, Any], pictures: Mapping[str, Picture] = NONE) -> None:
+        """Pass on a record of the metrics log or of the log of steps, with the pictures that belong to it."""
 
-    def log_image(self, key: str, image: Any, record: Mapping[str, Any]) -> None:
-        """Pass on an image that belongs to a record: a matplotlib figure, or the path of an image file."""
+    def keep(self, folder: Path) -> None:
+        """Pass on the checkpoint that was asked for, out of a run folder."""
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         """Show figures of the whole run so far."""
@@ -78,13 +82,13 @@ class Trackers(Tracker):
     def __bool__(self) -> bool:
         return any(self.trackers)
 
-    def log(self, record: Mapping[str, Any]) -> None:
+    def log(self, record: Mapping[str, Any], pictures: Mapping[str, Picture] = NONE) -> None:
         for each in self.trackers:
-            each.log(record)
+            each.log(record, pictures)
 
-    def log_image(self, key: str, image: Any, record: Mapping[str, Any]) -> None:
+    def keep(self, folder: Path) -> None:
         for each in self.trackers:
-            each.log_image(key, image, record)
+            each.keep(folder)
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         for each in self.trackers:
@@ -111,14 +115,19 @@ class TensorBoard(Tracker):
     def __bool__(self) -> bool:
         return self._writer is not None
 
-    def log(self, record: Mapping[str, Any]) -> None:
+    def log(self, record: Mapping[str, Any], pictures: Mapping[str, Picture] = NONE) -> None:
         axis = "step" if any(key.startswith("step/") for key in record) else "epoch"
         for key, value in record.items():
             if key not in ("epoch", "step") and value is not None:
                 self._attempt(lambda writer, *each: writer.add_scalar(*each), key, value, record[axis])
-
-    def log_image(self, key: str, image: Any, record: Mapping[str, Any]) -> None:
-        self._attempt(lambda writer: writer.add_figure(key, image, record["epoch"], close=False))
+        for key, picture in pictures.items():
+            if isinstance(picture, Cloud):
+                points, colors = (values[None] for values in picture[:2])
+                self._attempt(
+                    lambda writer, *each: writer.add_mesh(*each), key, points, colors, None, None, record[axis]
+                )
+            elif hasattr(picture, "savefig"):
+                self._attempt(lambda writer, *each: writer.add_figure(*each), key, picture, record[axis], False)
 
     def finish(self, exit_code: int = 0) -> None:
         self._attempt(lambda writer: writer.close())
@@ -139,20 +148,30 @@ class WandB(Tracker):
     Args:
         run: what `wandb.init` returned.
         sent: the `position` of the last record that W&B already has.
+        artifacts: which checkpoint to upload when the run is finished, "best", "last" or "none".
     """
 
-    def __init__(self, run: Any, sent: int = -1) -> None:
+    def __init__(self, run: Any, sent: int = -1, artifacts: str = "none") -> None:
         self._run = run
         self._sent = sent
+        self._artifacts = artifacts
 
     def __bool__(self) -> bool:
         return self._run is not None
 
-    def log(self, record: Mapping[str, Any]) -> None:
-        self._send(record, lambda: dict(record))
+    def log(self, record: Mapping[str, Any], pictures: Mapping[str, Picture] = NONE) -> None:
+        if (place := position(record)) > self._sent:
 
-    def log_image(self, key: str, image: Any, record: Mapping[str, Any]) -> None:
-        self._send(record, lambda: {"epoch": record["epoch"], key: _image(image)})
+            def send(run: Any) -> None:
+                shown = {key: to_wandb(picture) for key, picture in pictures.items()}
+                # commit: W&B keeps the row at once, not when the next one comes, before which the run may be killed
+                run.log({**record, **shown}, step=place, commit=True)
+
+            self._attempt(send)
+
+    def keep(self, folder: Path) -> None:
+        if self._artifacts != "none":
+            self._attempt(lambda run: run.log_artifact(str(folder / f"{self._artifacts}.pt"), type="model"))
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         # W&B itself shows the last value of all that was logged.
@@ -166,10 +185,6 @@ class WandB(Tracker):
                 run.finish(exit_code=exit_code)
             except Exception as error:
                 _warn(error)
-
-    def _send(self, record: Mapping[str, Any], values: Callable[[], dict[str, Any]]) -> None:
-        if (place := position(record)) > self._sent:
-            self._attempt(lambda run: run.log(values(), step=place))
 
     def _attempt(self, call: Callable[[Any], None]) -> None:
         if self._run is None:
@@ -247,23 +262,25 @@ def _start_wandb(
         return Tracker()
 
     if settings.mode == "online":
-        sent = wandb_run.step - 1  # where the server says that the run goes on; 0 for one that it does not know
+        sent = wandb_run.starting_step - 1  # where the server says that the run goes on; 0 for one it does not know
     else:
         sent = -1 if is_new else max(map(position, history), default=-1)
-    tracker = WandB(wandb_run, sent)
+    tracker = WandB(wandb_run, sent, settings.artifacts)
     for record in history:
         tracker.log(record)
     return tracker
 
 
-def mirror(tracking: Mapping[str, Any], folder: Path, summary: Mapping[str, float], images: Mapping[str, Path]) -> None:
+def mirror(
+    tracking: Mapping[str, Any], folder: Path, summary: Mapping[str, float], pictures: Mapping[str, Picture]
+) -> None:
     """Add what was measured of a finished run to its W&B run, if it has one; whatever goes wrong becomes one warning.
 
     Args:
         tracking: the group of the run's configuration; without a mode, there is no such run.
         folder: of the run.
         summary: figures by name; they appear in the summary of the W&B run.
-        images: image files by name.
+        pictures: by name.
     """
     id_file = folder / "wandb_id"
     if tracking.get("mode", "disabled") == "disabled" or not id_file.exists():
@@ -271,7 +288,7 @@ def mirror(tracking: Mapping[str, Any], folder: Path, summary: Mapping[str, floa
     try:
         run = _init(_settings(tracking), id_file.read_text().strip(), folder=folder, config=None, name=folder.name)
         run.summary.update({f"evaluation/{key}": value for key, value in summary.items()})
-        run.log({f"evaluation/{key}": _image(path) for key, path in images.items()})
+        run.log({f"evaluation/{key}": to_wandb(picture) for key, picture in pictures.items()})
         run.finish()
     except Exception as error:
         _warn(error, "the evaluation is in the run folder only")
@@ -314,18 +331,8 @@ def _declare_axes(run: Any) -> None:
         run.define_metric(axis, hidden=True)
     for section in sorted(SECTIONS):
         run.define_metric(f"{section}/*", step_metric="step" if section == "step" else "epoch")
-    run.define_metric("lr", step_metric="epoch")
-
-
-def _image(image: Any) -> Any:
-    import PIL.Image
-    import wandb
-
-    if isinstance(image, str | Path):
-        return wandb.Image(str(image))
-    buffer = io.BytesIO()  # drawn here: W&B draws a figure itself only where pyplot has been imported
-    image.savefig(buffer, format="png")
-    return wandb.Image(PIL.Image.open(buffer))
+    for key in ("lr", "pictures/*"):
+        run.define_metric(key, step_metric="epoch")
 
 
 def _warn(error: Exception, outcome: str = "the run goes on untracked") -> None:

@@ -50,4 +50,5 @@ class MonitorConfig:
     occlusion_samples: Count | None = None
     guidance_samples: Count | None = 64
     log_every_steps: Count | None = 50
+    pictures_every_epochs: Count | None = 5
     metrics: Mapping[str, Any] = field(default_factory=dict)

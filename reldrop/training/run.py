@@ -1,7 +1,7 @@
 """A run from its configuration to its summary: puts the parts together, resumes, trains."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from reldrop.data import Data
 from reldrop.distributed.launch import start_fabric
 from reldrop.metrics.registry import SPLITS
 from reldrop.metrics.split import check_metrics, described
+from reldrop.runs.pictures import Picture
 from reldrop.runs.reader import summary_of
 from reldrop.runs.run import NullRun, Run
 from reldrop.runs.tracking import Tracker, start_tracking
@@ -42,12 +43,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("reldrop")
 
+Draw = Callable[[Trainer], Mapping[str, Picture]]
+
 
 def train(
     cfg: DictConfig,
     overrides: Sequence[str] | None = None,
     own_hooks: Sequence[hooks.Hook] = (),
-    draw: Callable[[Trainer], Any] | None = None,
+    draw: Draw | None = None,
 ) -> dict[str, Any]:
     """Train the run that `cfg` describes, or go on with it, and return its summary.
 
@@ -55,7 +58,7 @@ def train(
         cfg: the composed configuration, checked.
         overrides: what it was composed with, for the run folder; None if that is not known.
         own_hooks: further hooks of the trainer, called before those that write checkpoints.
-        draw: makes a figure of the trained network for Weights & Biases.
+        draw: makes pictures of the network, by name, for those who track the run; given the trainer after an epoch.
 
     Raises:
         ReldropError: for anything that the user can correct.
@@ -74,7 +77,8 @@ def train(
             check_kinds(dataset=(data, Data))
             data.to(fabric.device)
         monitor: MonitorConfig = build(cfg, "monitor")
-        report, signals = Report(run, config.epochs, data.unit, monitor.log_every_steps), Signals()
+        pictured = draw, monitor.pictures_every_epochs
+        report, signals = Report(run, config.epochs, data.unit, monitor.log_every_steps, *pictured), Signals()
         trainer = build_trainer(cfg, config, fabric, data, run, signals, [*own_hooks, report])
         state = fabric.broadcast(run.load("last.pt"))
         run.rewind(*((state["epoch"], state["step"]) if state else (0, 0)))
@@ -103,8 +107,7 @@ def train(
                     "source": data.source,
                     **sizes,
                 }
-                if draw is not None and report.tracker:
-                    report.tracker.log_image("examples", draw(trainer), history[-1])
+                report.tracker.keep(run.path)
                 run.finish(summary)
             failed = 0
         finally:
@@ -240,10 +243,21 @@ class Report(hooks.Hook):
         epochs: of the run.
         unit: what a sample is called.
         every_steps: steps between those that are reported; None for none.
+        draw: makes pictures.
+        pictures_every: epochs between pictures; None for none.
     """
 
-    def __init__(self, run: Run | NullRun, epochs: int, unit: str, every_steps: int | None) -> None:
+    def __init__(
+        self,
+        run: Run | NullRun,
+        epochs: int,
+        unit: str,
+        every_steps: int | None,
+        draw: Draw | None = None,
+        pictures_every: int | None = None,
+    ) -> None:
         self.run, self.epochs, self.unit, self.every_steps = run, epochs, unit, every_steps
+        self.draw, self.pictures_every = draw, pictures_every
         self.tracker = Tracker()
         self._unread: tuple[dict[str, Any], dict[str, Callable[[], Tensor]]] | None = None
 
@@ -264,7 +278,7 @@ class Report(hooks.Hook):
     before_evaluation = before_checkpoint = _read
 
     def after_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        self.tracker.log(record)
+        self.tracker.log(record, self._pictures(trainer))
         self.tracker.summarize(summary_of([*self.run.history(), record]))
         logger.info(
             "epoch %d/%d  loss %.4f  train %.2f %%  test %.2f %%  lr %.2g  %.3g %ss/s  attribution %.0f %%",
@@ -278,6 +292,18 @@ class Report(hooks.Hook):
             self.unit,
             100 * record["attribution/share_of_time"],
         )
+
+    def _pictures(self, trainer: Trainer) -> Mapping[str, Picture]:
+        """Return pictures of the network after an epoch that has some; where they fail, one warning says so."""
+        due = self.pictures_every and (trainer.epoch % self.pictures_every == 0 or trainer.finished)
+        if not due or self.draw is None or not self.tracker:
+            return {}
+        try:
+            return self.draw(trainer)
+        except Exception as error:
+            self.draw = None
+            logger.warning("the run goes on without pictures: %s: %s", type(error).__name__, error)
+            return {}
 
 
 @contextmanager

@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from reldrop.runs.pictures import Cloud, Confusion, Curves
 from reldrop.runs.run import Run
 from reldrop.runs.tracking import mirror, start_tracking
 from reldrop.utils.errors import ReldropError
@@ -36,7 +38,7 @@ class FakeWandb:
         self.inits.append(options)
         run_id = options["id"]
 
-        def log(values, step=None):
+        def log(values, step=None, commit=None):
             self._maybe_fail("log")
             step = self.steps.get(run_id, -1) + 1 if step is None else step
             self.logs.append((step, values))
@@ -50,7 +52,7 @@ class FakeWandb:
             self.axes[name] = step_metric
 
         parts = {"log": log, "finish": finish, "summary": self.summary, "define_metric": define_metric}
-        return SimpleNamespace(step=self.steps.get(run_id, -1) + 1, **parts)
+        return SimpleNamespace(starting_step=self.steps.get(run_id, -1) + 1, **parts)
 
     def _maybe_fail(self, call):
         if call in self.fail_in:
@@ -109,7 +111,7 @@ def test_config_group(mode):
         cfg = compose(overrides=[f"+tracking={mode}", "+name=demo", "+augmentation={name: reldrop}"])
     assert cfg.tracking.mode == mode
     assert cfg.tracking.group == "demo/reldrop"
-    assert set(cfg.tracking) == {*TRACKING, "mode", "tensorboard", "_target_"}
+    assert set(cfg.tracking) == {*TRACKING, "mode", "tensorboard", "artifacts", "_target_"}
 
 
 def test_disabled_does_not_import_wandb(open_run, monkeypatch, caplog):
@@ -117,7 +119,8 @@ def test_disabled_does_not_import_wandb(open_run, monkeypatch, caplog):
     with open_run() as run:
         tracker = start(run, "disabled")
         log(run, tracker, 1)
-        tracker.log_image("image", "x.png", {"epoch": 1, "step": 0})
+        tracker.log({"epoch": 2, "step": 0}, {"image": "x.png"})
+        tracker.keep(run.path)
         tracker.finish()
     assert not warnings(caplog)
 
@@ -130,8 +133,9 @@ def test_unknown_mode(open_run):
 def test_online_run(open_run, fake):
     with open_run() as run:
         tracker = start(run, "online")
-        log(run, tracker, 1, 2)
-        tracker.log_image("maps", Path("x.png"), {"epoch": 2, "step": 0})
+        log(run, tracker, 1)
+        tracker.log({"epoch": 2, "step": 0, "loss": 0.5}, {"maps": Path("x.png")})
+        tracker.keep(run.path)  # artifacts: none
         tracker.finish()
         tracker.finish()
         tracker.log({"epoch": 3, "step": 0})
@@ -142,8 +146,7 @@ def test_online_run(open_run, fake):
     assert options["id"] == (run.path / "wandb_id").read_text().strip()
     assert fake.logs == [
         (1, {"epoch": 1, "step": 0, "loss": 1.0}),
-        (2, {"epoch": 2, "step": 0, "loss": 0.5}),
-        (2, {"epoch": 2, "maps": ("image", "x.png")}),
+        (2, {"epoch": 2, "step": 0, "loss": 0.5, "maps": ("image", "x.png")}),
     ]
     assert fake.exits == [0]
 
@@ -213,7 +216,7 @@ def test_failure_is_one_warning_and_the_run_goes_on(open_run, fake, caplog, call
     with open_run() as run:
         tracker = start(run, "online")
         log(run, tracker, 1, 2)
-        tracker.log_image("maps", "x.png", {"epoch": 2, "step": 0})
+        tracker.log({"epoch": 3, "step": 0}, {"maps": "x.png"})
         tracker.finish()
         assert len(run.history()) == 2
     (warning,) = warnings(caplog)
@@ -265,17 +268,28 @@ def real(monkeypatch, tmp_path):
 def test_offline_for_real(open_run, real, caplog):
     figure = Figure()
     figure.subplots().plot([0, 1])
+    cloud = Cloud(np.eye(3), 255 * np.eye(3, dtype=np.uint8), "three points")
+    curves = Curves("Accuracy", "hidden", "accuracy", "order", [0, 1], {"most": [0.9, 0.1], "least": [0.9, 0.2]})
+    confusion = Confusion([0, 1, 1], [0, 1, 0], ["cat", "dog"])
+    pictures = {"figure": figure, "cloud": cloud, "curves": curves, "confusion": confusion}
     for epochs in ((1, 2), (3,)):
         with open_run() as run:
-            tracker = start(run, "offline")
-            log(run, tracker, *epochs)
-            tracker.log_image("figure", figure, {"epoch": epochs[-1], "step": 0})
+            (run.path / "best.pt").write_bytes(b"weights")
+            tracker = start_tracking(
+                {**TRACKING, "mode": "offline", "artifacts": "best"}, run=run, config={}, name="demo"
+            )
+            log(run, tracker, *epochs[:-1])
+            record = {"epoch": epochs[-1], "step": 0}
+            run.log(record)
+            tracker.log(record, pictures)
+            tracker.keep(run.path)
             tracker.finish()
     run_id = (run.path / "wandb_id").read_text().strip()
     logs = list(run.path.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
     assert logs
     assert all(log.stat().st_size for log in logs)
-    assert list(run.path.glob("wandb/offline-run-*/files/media/images/figure*.png"))
+    for name in ("images/figure_*.png", "object3D/cloud_*.pts.json", "table/curves_*.json", "table/confusion_*.json"):
+        assert list(run.path.glob(f"wandb/offline-run-*/files/media/{name}"))
     assert not warnings(caplog)
 
 
@@ -372,7 +386,12 @@ def test_tensorboard_has_the_whole_history_after_a_resume(open_run):
                 run.log(record)
                 tracker.log(step)
                 tracker.log(record)
-            tracker.log_image("examples", Figure(), record)
+            pictures = {
+                "examples": Figure(),
+                "cloud": Cloud(np.eye(3), np.eye(3, dtype=np.uint8), ""),
+                "other": "x.png",
+            }
+            tracker.log({"epoch": epochs[-1], "step": 0}, pictures)
             tracker.finish()
     found = EventAccumulator(str(run.path / "tensorboard"))
     found.Reload()
