@@ -71,5 +71,5 @@ def to_wandb(picture: Picture) -> Any:
         case str() | Path():
             return wandb.Image(str(picture))
     buffer = io.BytesIO()  # drawn here: W&B draws a figure itself only where pyplot has been imported
-    picture.savefig(buffer, format="png")
+    picture.savefig(buffer, format="png", bbox_inches="tight")
     return wandb.Image(PIL.Image.open(buffer))
