@@ -53,7 +53,7 @@ EQUAL = {
 }
 
 
-def launch(*arguments: Any, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def launch(*arguments: Any, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*TORCHRUN, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False, env=ENVIRONMENT
     )

@@ -58,7 +58,7 @@ def test_a_terminated_run_goes_on_where_it_was(tmp_path: Path, processes: int) -
         if line.endswith("step 3\n"):
             break
     process.terminate()
-    text, _ = process.communicate(timeout=60)
+    text, _ = process.communicate(timeout=240)
     assert process.returncode == (143 if processes == 1 else 1)
     assert "Traceback" not in text or processes > 1  # torchrun has one of its own
     broken = run_folder(config(tmp_path / "broken", *options))

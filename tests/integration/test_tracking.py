@@ -51,7 +51,7 @@ def test_what_arrives_at_the_server_is_the_log_of_metrics(tmp_path):
             if line.endswith("step 11\n"):
                 break
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
         process = start(tmp_path, *options, **environment)
         text, _ = process.communicate(timeout=240)
         assert process.returncode == 0, text

@@ -46,6 +46,6 @@ def test_tasks_of_srun(tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]
-    assert [task.wait(60) for task in tasks] == [0, 0]
+    assert [task.wait(240) for task in tasks] == [0, 0]
     train_until(None, tmp_path / "one", [*RESNET, "trainer.max_steps=2"])
     assert_close(trained(tmp_path, "one"), trained(tmp_path, "two"))

@@ -89,7 +89,7 @@ def test_an_error_amid_an_epoch_ends_the_process_and_its_workers(pictures: Path)
         "batches = imagenet(Path(sys.argv[1]), workers=2).train_batches(0, batch_size=2, seed=0)\n"
         "next(batches); raise SystemExit('an error')"
     )
-    done = subprocess.run([sys.executable, "-c", program, pictures], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, pictures], capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (1, "an error\n")
 
 
