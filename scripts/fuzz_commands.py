@@ -120,7 +120,9 @@ def fault(line: Line, outcome: Outcome) -> str | None:
         return "not one sentence"
     if line.named.lower() not in said[0].lower():
         return f"does not name {line.named}"
-    written = {path for path in outcome.written if path not in HYDRA}
+    written = {
+        path for path in outcome.written if path not in HYDRA and path.parts[0][0] != "."
+    }  # of libraries, at home
     return f"wrote {', '.join(map(str, sorted(written)))}" if written else None
 
 

@@ -185,7 +185,7 @@ _TRIED: set[str] = set()  # the parts of the runs of a sweep are often the same
 def check_parts(cfg: DictConfig) -> None:
     """Build the parts and try them on noise, so that their mistakes show before the data are read.
 
-    The network gets random weights. It waits for the data where the configuration does not say how large their images are.
+    The network gets random weights. Where the configuration does not say how large images are, the trial waits for the data.
     """
     attribution = build(cfg, "attribution")
     optimizer = build(cfg, "optimizer", [nn.Parameter(torch.zeros(1))])
@@ -202,14 +202,10 @@ def check_parts(cfg: DictConfig) -> None:
     augmentation = build(cfg, "augmentation", num_classes=classes, normalization=normalization)
     check_kinds(attribution=(attribution, Attribution), augmentation=(augmentation, Augmentation))
     parts = OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, ["dataset", "backbone", "attribution", "augmentation"]))
-    if parts in _TRIED:
+    if size is None or parts in _TRIED:
         return
     _TRIED.add(parts)
-    side = size or 32
-    sample = torch.zeros(1, size, channels) if points else torch.zeros(1, channels, side, side)
-    if size is None:
-        check_augmentation(augmentation, _two_like(sample), classes)
-        return
+    sample = torch.zeros(1, size, channels) if points else torch.zeros(1, channels, size, size)
     bare = OmegaConf.merge(cfg, {"backbone": {"weights": None}}) if "weights" in cfg.backbone else cfg
     with torch.random.fork_rng():
         model = build(bare, "backbone", num_classes=classes, channels=channels, size=size)

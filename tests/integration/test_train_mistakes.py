@@ -97,7 +97,6 @@ FOLDER = ["dataset=image_folder", "dataset.folder=nowhere", "dataset.size=32"]
         (FOLDER, "augmentation", "Half", "augmentation Half returns a tensor"),
         (FOLDER, "attribution", "WithoutMap", "attribution WithoutMap returns a tensor"),
         (FOLDER, "backbone", "Features", "backbone Features returns a tensor"),
-        (["dataset=tiny_imagenet"], "augmentation", "Half", "augmentation Half returns a tensor"),
         (["dataset=modelnet40", "backbone=pointnet"], "augmentation", "Half", "augmentation Half returns a tensor"),
     ],
 )
