@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
@@ -78,6 +79,9 @@ def _mistakes(name: str, interrupted: str) -> Iterator[None]:
         abort(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         abort(f"error: {_explained(error, sys.argv[1:], name)}")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        abort(f"error: {mark.name}, line {mark.line + 1}, is no YAML: {error.problem}")
     except Exception as error:
         if own := own_frames(error):
             frames = "".join(traceback.format_list(own))

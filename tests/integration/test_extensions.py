@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from reldrop.config import build
 from reldrop.data import Files, ImageListing, image_dataset
 from reldrop.plotting import examples
 from reldrop.runs.checkpoint import Checkpoint, read_checkpoint
+from reldrop.runs.environment import OWN_FOLDER
 from reldrop.train import check
 from reldrop.training.contracts import check_attribution, check_augmentation, check_backbone
 from reldrop.utils.errors import ReldropError
@@ -127,6 +130,19 @@ def test_an_error_in_own_code_is_named_before_its_lines(capsys: pytest.CaptureFi
     sentence, first, *_ = str(stop.value.code).splitlines()
     assert re.fullmatch(r"error: your own code fails: KeyError: 'own' \(.*test_extensions.py, line \d+\)", sentence)
     assert "test_extensions.py" in first
+
+
+def test_a_file_that_is_no_yaml_is_named_with_its_line(
+    tmp_path: Path, sweep: Callable[..., tuple[Any, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(OWN_FOLDER, str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "augmentation" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("name: mine\n_target_: [\n")
+    code, _ = sweep(tmp_path, "--config-dir", str(tmp_path), "augmentation=mine")
+    assert str(code).startswith(f"error: {file}, line 3, is no YAML: ")
 
 
 @pytest.mark.parametrize(
